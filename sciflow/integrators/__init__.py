@@ -1,0 +1,24 @@
+"""The one integrator of ordinary and stochastic differential equations."""
+
+from sciflow.integrators.brownian import Brownian
+from sciflow.integrators.divergence import exact_divergence, hutchinson_divergence
+from sciflow.integrators.fields import SDE, WithLogDensity
+from sciflow.integrators.sde import SDE_METHODS
+from sciflow.integrators.solution import Solution, Stats, Status
+from sciflow.integrators.solve import integrate
+from sciflow.integrators.tableaus import TABLEAUS, Tableau
+
+__all__ = [
+    "SDE",
+    "SDE_METHODS",
+    "TABLEAUS",
+    "Brownian",
+    "Solution",
+    "Stats",
+    "Status",
+    "Tableau",
+    "WithLogDensity",
+    "exact_divergence",
+    "hutchinson_divergence",
+    "integrate",
+]

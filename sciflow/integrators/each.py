@@ -1,0 +1,161 @@
+"""Adaptive solution in which every sample has its own steps, and its own output times if wished."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from sciflow.integrators.ode import GROW, PI_BETA, SAFETY, SHRINK, Control, Progress, batch_shape
+from sciflow.integrators.rungekutta import LeafField, Step, interpolate, local_error, rk_step
+from sciflow.integrators.solution import Status
+from sciflow.integrators.tableaus import Tableau
+from sciflow.shapes import Bool, Float, Tensor
+
+
+def solve_each(
+    f: LeafField,
+    tableau: Tableau,
+    y0: list[Tensor],
+    t: Float[Tensor, "times batch"],
+    control: Control,
+) -> tuple[Progress, Tensor, Tensor]:
+    """March all samples at once, each with its own error control.
+
+    A sample's steps depend on that sample alone, so it gets the same answer and the same number
+    of evaluations in any company. The field sees times of shape (batch,).
+
+    Returns:
+        The progress, and the accepted and the rejected steps per sample.
+    """
+    if not batch_shape(y0):
+        shapes = ", ".join(str(tuple(y.shape)) for y in y0)
+        raise ValueError(
+            'batch="each" needs leaves (batch, ...) with one common batch and the first of at '
+            f"least two axes; got {shapes}"
+        )
+    done = Progress(outputs=[y0] + [[torch.full_like(y, math.nan) for y in y0] for _ in t[1:]])
+    end, now = t[-1], t[0].clone()
+    direction = torch.where(end >= now, 1.0, -1.0).to(now)
+    exponent = 1 / tableau.order - 0.75 * PI_BETA
+    status = torch.zeros_like(now, dtype=torch.int64)
+    accepted, rejected = torch.zeros_like(status), torch.zeros_like(status)
+    next_output = torch.ones_like(status)
+    previous_error = torch.full_like(now, 1e-4)
+    total_error = torch.zeros_like(now)
+    smallest = 16 * torch.finfo(now.dtype).eps * torch.maximum(now.abs(), end.abs())
+
+    y, k0 = y0, f(now, y0)
+    h = _first_steps(tableau, y0, k0, (end - now).abs(), control)
+    while True:
+        active = (status == Status.OK) & (next_output < len(t))
+        late = active & (accepted + rejected >= control.max_steps)
+        status = torch.where(late, int(Status.MAX_STEPS), status)
+        active = active & ~late
+        if not bool(active.any()):
+            break
+        remaining = (end - now).abs()
+        last = remaining <= h * 1.01
+        size = torch.where(last, remaining, torch.where(remaining < 2 * h, 0.5 * remaining, h))
+        size = torch.where(active, size, 0.0)
+        signed = torch.where(last, end - now, direction * size) * active
+        taken = rk_step(f, tableau, now, signed, y, k0)
+        with torch.no_grad():
+            local = local_error(tableau, taken)
+            norm, rms = _norms(local, taken, control)
+        good = active & (norm <= 1.0)
+        bad = active & ~good
+        rejected = rejected + bad
+        accepted = accepted + good
+
+        # Samples whose step cannot shrink any further have failed; the others try again.
+        dead = bad & (size * SHRINK < smallest)
+        broken = dead & ~norm.isfinite()
+        status = torch.where(broken, int(Status.NON_FINITE), status)
+        status = torch.where(dead & ~broken, int(Status.DT_UNDERFLOW), status)
+
+        finished = torch.where(last, end, now + signed)
+        _write_outputs(done, tableau, taken, t, next_output, good, last, finished)
+        for row in range(1, len(t)):
+            reached = good & (next_output == row)
+            reached &= last | (direction * (t[row] - finished) <= 0)
+            next_output = next_output + reached
+
+        safe = norm.nan_to_num(nan=math.inf, posinf=1e30).clamp(min=1e-10)
+        shrunk = size * (SAFETY * safe**-exponent).clamp(SHRINK, 1.0)
+        factor = (SAFETY * safe**-exponent * previous_error**PI_BETA).clamp(SHRINK, GROW)
+        h = torch.where(good, size * factor, torch.where(bad, shrunk, h))
+        previous_error = torch.where(good, safe.clamp(min=1e-4), previous_error)
+        total_error = total_error + torch.where(good, rms, 0.0)
+        now = torch.where(good, finished, now)
+        k1 = taken.k[-1] if tableau.fsal else f(finished, taken.y1)
+        y, k0 = _choose(good, taken.y1, y), _choose(good, k1, k0)
+    done.status, done.last_t, done.end, done.error = status, now, y, total_error
+    return done, accepted, rejected
+
+
+def _write_outputs(
+    done: Progress,
+    tableau: Tableau,
+    step: Step,
+    t: Float[Tensor, "times batch"],
+    next_output: Tensor,
+    good: Bool[Tensor, "batch"],
+    last: Bool[Tensor, "batch"],
+    finished: Float[Tensor, "batch"],
+) -> None:
+    """Fill the output times that this step has passed, by its interpolant."""
+    span = torch.as_tensor(step.h)
+    span = torch.where(span == 0, 1.0, span)
+    ahead = torch.where(span > 0, 1.0, -1.0)
+    for row in range(int(next_output.min()), len(t)):
+        due = good & (next_output <= row) & (last | (ahead * (t[row] - finished) <= 0))
+        if not bool(due.any()):
+            continue
+        exact = due & (t[row] == finished)
+        value = _choose(exact, step.y1, done.outputs[row])
+        inside = due & ~exact
+        if bool(inside.any()):
+            u = ((t[row] - step.t) / span).clamp(0.0, 1.0)
+            value = _choose(inside, interpolate(tableau, step, u), value)
+        done.outputs[row] = value
+
+
+def _choose(mask: Bool[Tensor, "batch"], new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
+    return [
+        torch.where(mask.reshape(-1, *[1] * (n.ndim - 1)), n, o)
+        for n, o in zip(new, old, strict=True)
+    ]
+
+
+def _per_sample(x: Tensor) -> Tensor:
+    """Root mean square over all axes but the first."""
+    return x.reshape(x.shape[0], -1).double().square().mean(-1).sqrt()
+
+
+def _norms(local: list[Tensor], step: Step, control: Control) -> tuple[Tensor, Tensor]:
+    """Per sample: error over tolerance, and error in units of the state."""
+    ratios, errors = [], []
+    for e, a, b, counts in zip(local, step.y0, step.y1, control.in_norm, strict=True):
+        if counts:
+            scale = control.atol + control.rtol * torch.maximum(a.abs(), b.abs())
+            ratios.append(_per_sample(e.abs() / scale))
+            errors.append(_per_sample(e.abs()))
+    # amax keeps NaN, as it must
+    return torch.stack(ratios).amax(0), torch.stack(errors).amax(0)
+
+
+def _first_steps(
+    tableau: Tableau, y0: list[Tensor], k0: list[Tensor], span: Tensor, control: Control
+) -> Tensor:
+    """First guess per sample, by the rule of the joint solve."""
+    rates = []
+    with torch.no_grad():
+        for y, k, counts in zip(y0, k0, control.in_norm, strict=True):
+            if counts:
+                scale = y.abs() + max(control.atol, 1e-300) / max(control.rtol, 1e-14)
+                rates.append(_per_sample(k.abs() / scale))
+        rate = torch.stack(rates).amax(0)
+        guess = max(control.rtol, 1e-14) ** (1 / (tableau.order + 1)) / rate
+        usable = (rate > 0) & rate.isfinite()
+        return torch.where(usable, torch.minimum(span, guess), span)

@@ -1,0 +1,116 @@
+"""Steps for stochastic differential equations with diagonal noise, one entry per method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from sciflow.integrators.brownian import Brownian
+from sciflow.integrators.ode import Move
+from sciflow.integrators.rungekutta import LeafField, Step, Time
+from sciflow.shapes import Tensor
+
+Noise = list[Tensor | None]
+Diffusion = Callable[[Time, list[Tensor]], list[Any]]
+
+
+def euler_maruyama(
+    f: LeafField, g: Diffusion, t: Time, h: Time, y: list[Tensor], dw: Noise
+) -> list[Tensor]:
+    """Ito; strong order 1/2, 1 for additive noise (Maruyama 1955)."""
+    return _add(y, f(t, y), h, g(t, y), dw)
+
+
+def heun_strat(
+    f: LeafField, g: Diffusion, t: Time, h: Time, y: list[Tensor], dw: Noise
+) -> list[Tensor]:
+    """Stratonovich; strong order 1 for diagonal noise (Kloeden and Platen, section 15.1)."""
+    f0, g0 = f(t, y), g(t, y)
+    guess = _add(y, f0, h, g0, dw)
+    f1, g1 = f(t + h, guess), g(t + h, guess)
+    drift = [0.5 * (a + b) for a, b in zip(f0, f1, strict=True)]
+    noise = [0.5 * (a + b) for a, b in zip(g0, g1, strict=True)]
+    return _add(y, drift, h, noise, dw)
+
+
+SDE_METHODS: dict[str, Callable[..., list[Tensor]]] = {
+    "euler_maruyama": euler_maruyama,
+    "heun_strat": heun_strat,
+}
+
+
+def _add(y: list[Tensor], f: list[Tensor], h: Time, g: list[Any], dw: Noise) -> list[Tensor]:
+    new = []
+    for y_i, f_i, g_i, dw_i in zip(y, f, g, dw, strict=True):
+        moved = torch.add(y_i, f_i, alpha=h) if isinstance(h, float) else y_i + f_i * h
+        if dw_i is not None:
+            moved = (
+                torch.add(moved, dw_i, alpha=g_i)
+                if isinstance(g_i, float | int)
+                else moved + g_i * dw_i
+            )
+        new.append(moved)
+    return new
+
+
+class SDEStepper:
+    """Steps of one SDE along the Wiener process of one seed."""
+
+    def __init__(
+        self,
+        method: str,
+        f: LeafField,
+        g: Diffusion,
+        y0: list[Tensor],
+        times: list[float],
+        seed: int,
+    ) -> None:
+        self.rule, self.f, self.g = SDE_METHODS[method], f, g
+        span = abs(times[-1] - times[0])
+        # Times off the dyadic grid (output times) are located to 2**-26 of the span.
+        resolution = 2.0 ** (math.floor(math.log2(span)) - 26) if span > 0 else 2.0**-40
+        with torch.no_grad():
+            noise = g(times[0], y0)
+        self.paths = [
+            Brownian(seed + (i << 40), y.shape, y.dtype, y.device, resolution)
+            if _is_noisy(part, y)
+            else None
+            for i, (part, y) in enumerate(zip(noise, y0, strict=True))
+        ]
+
+    def __call__(self, t: Time, h: Time, y: list[Tensor], k0: list[Tensor] | None) -> Step:
+        start, end = float(t), float(t) + float(h)
+        dw = [None if path is None else path(start, end) for path in self.paths]
+        return Step(t, h, y, self.rule(self.f, self.g, t, h, y, dw), [])
+
+
+def _is_noisy(diffusion: Any, leaf: Tensor) -> bool:
+    """A leaf whose diffusion is the plain number zero has no noise."""
+    if not isinstance(diffusion, Tensor):
+        return diffusion != 0
+    if torch.broadcast_shapes(diffusion.shape, leaf.shape) != leaf.shape:
+        raise ValueError(
+            f"diffusion must broadcast to its leaf {tuple(leaf.shape)}; "
+            f"got {tuple(diffusion.shape)}"
+        )
+    return True
+
+
+def dyadic_plan(t: list[float], dt: float) -> list[Move]:
+    """Steps over the multiples of the largest power of two not above ``dt``, and the outputs.
+
+    On this grid a step is one cell of the Brownian tree, and halving ``dt`` halves every step.
+    """
+    width = 2.0 ** math.floor(math.log2(dt))
+    plan = []
+    for start, end in zip(t[:-1], t[1:], strict=True):
+        low, high = min(start, end), max(start, end)
+        first, last = math.floor(low / width) + 1, math.ceil(high / width) - 1
+        inner = [i * width for i in range(first, last + 1)]
+        knots = [low, *inner, high] if end >= start else [high, *reversed(inner), low]
+        plan += [Move(a, b - a) for a, b in zip(knots[:-2], knots[1:-1], strict=True)]
+        plan.append(Move(knots[-2], knots[-1] - knots[-2], (1.0,)))
+    return plan

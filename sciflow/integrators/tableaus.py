@@ -1,0 +1,209 @@
+"""Explicit Runge-Kutta methods as data: one entry per method.
+
+A step from ``(t, y)`` over ``h`` forms ``k_i = f(t + c_i h, y + h sum_j a_ij k_j)`` and
+``y1 = y + h sum_i b_i k_i``. A new method is one entry here and one name in
+``tests/contracts/test_methods.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Row = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """Coefficients of one method.
+
+    Attributes:
+        order: order of the advancing solution.
+        c: nodes, one per stage.
+        a: rows of the strictly lower triangle, one per stage after the first.
+        b: weights of the solution.
+        error: weights of the local error estimate (b minus the embedded weights); None for a
+            method without one, which then takes constant steps only.
+        dense: polynomial weights of the interpolant, one row per stage: the weight of ``k_i``
+            at the fraction ``u`` of the step is ``sum_j dense[i][j] u**(j + 1)``. None asks for
+            the cubic Hermite interpolant of both ends.
+        fsal: the last stage is evaluated at ``(t + h, y1)`` and serves as the next step's first.
+        source: where the coefficients were published.
+    """
+
+    order: int
+    c: Row
+    a: tuple[Row, ...]
+    b: Row
+    error: Row | None = None
+    dense: tuple[Row, ...] | None = None
+    fsal: bool = False
+    source: str = ""
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return len(self.c)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the method estimates its own error."""
+        return self.error is not None
+
+    def dense_weights(self, u: float) -> Row:
+        """Weights of the stages at the fraction ``u`` (0 to 1) of a step."""
+        if self.dense is None:
+            raise ValueError("this method interpolates by Hermite's polynomial, not by stages")
+        weights = []
+        for row in self.dense:
+            value = 0.0
+            for coefficient in reversed(row):
+                value = (value + coefficient) * u
+            weights.append(value)
+        return tuple(weights)
+
+
+def _monomials(scale: float, low: int, *roots_or_quadratics: Row) -> Row:
+    """Expand ``scale u**low prod(polynomials)``, each given lowest power first, into u..u**4."""
+    product = [scale]
+    for factor in roots_or_quadratics:
+        longer = [0.0] * (len(product) + len(factor) - 1)
+        for i, p in enumerate(product):
+            for j, q in enumerate(factor):
+                longer[i + j] += p * q
+        product = longer
+    powers = [0.0] * (low - 1) + product
+    return tuple(powers + [0.0] * (4 - len(powers)))
+
+
+_DOPRI5_B = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0.0)
+_TSIT5_B = (
+    0.09646076681806523,
+    0.01,
+    0.4798896504144996,
+    1.379008574103742,
+    -3.290069515436081,
+    2.324710524099774,
+    0.0,
+)
+
+TABLEAUS: dict[str, Tableau] = {
+    "euler": Tableau(order=1, c=(0.0,), a=(), b=(1.0,), source="Euler (1768)"),
+    "midpoint": Tableau(order=2, c=(0.0, 0.5), a=((0.5,),), b=(0.0, 1.0), source="Runge (1895)"),
+    "heun": Tableau(order=2, c=(0.0, 1.0), a=((1.0,),), b=(0.5, 0.5), source="Heun (1900)"),
+    "rk4": Tableau(
+        order=4,
+        c=(0.0, 1 / 3, 2 / 3, 1.0),
+        a=((1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)),
+        b=(1 / 8, 3 / 8, 3 / 8, 1 / 8),
+        source="Kutta (1901), the 3/8 rule (the variant torchdiffeq calls rk4)",
+    ),
+    "bosh3": Tableau(
+        order=3,
+        c=(0.0, 1 / 2, 3 / 4, 1.0),
+        a=((1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
+        b=(2 / 9, 1 / 3, 4 / 9, 0.0),
+        error=(2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
+        fsal=True,
+        source="Bogacki and Shampine, Appl. Math. Lett. 2, 321 (1989)",
+    ),
+    "dopri5": Tableau(
+        order=5,
+        c=(0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0),
+        a=(
+            (1 / 5,),
+            (3 / 40, 9 / 40),
+            (44 / 45, -56 / 15, 32 / 9),
+            (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+            (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+            _DOPRI5_B[:6],
+        ),
+        b=_DOPRI5_B,
+        error=(
+            71 / 57600,
+            0.0,
+            -71 / 16695,
+            71 / 1920,
+            -17253 / 339200,
+            22 / 525,
+            -1 / 40,
+        ),
+        # Shampine, Math. Comp. 46, 135 (1986): fourth order, continuous derivative.
+        dense=(
+            (
+                1.0,
+                -8048581381 / 2820520608,
+                8663915743 / 2820520608,
+                -12715105075 / 11282082432,
+            ),
+            (0.0, 0.0, 0.0, 0.0),
+            (
+                0.0,
+                131558114200 / 32700410799,
+                -68118460800 / 10900136933,
+                87487479700 / 32700410799,
+            ),
+            (0.0, -1754552775 / 470086768, 14199869525 / 1410260304, -10690763975 / 1880347072),
+            (
+                0.0,
+                127303824393 / 49829197408,
+                -318862633887 / 49829197408,
+                701980252875 / 199316789632,
+            ),
+            (0.0, -282668133 / 205662961, 2019193451 / 616988883, -1453857185 / 822651844),
+            (0.0, 40617522 / 29380423, -110615467 / 29380423, 69997945 / 29380423),
+        ),
+        fsal=True,
+        source="Dormand and Prince, J. Comput. Appl. Math. 6, 19 (1980)",
+    ),
+    "tsit5": Tableau(
+        order=5,
+        c=(0.0, 0.161, 0.327, 0.9, 0.9800255409045097, 1.0, 1.0),
+        a=(
+            (0.161,),
+            (-0.008480655492356989, 0.335480655492357),
+            (2.8971530571054935, -6.359448489975075, 4.3622954328695815),
+            (5.325864828439257, -11.748883564062828, 7.4955393428898365, -0.09249506636175525),
+            (
+                5.86145544294642,
+                -12.92096931784711,
+                8.159367898576159,
+                -0.071584973281401,
+                -0.028269050394068383,
+            ),
+            _TSIT5_B[:6],
+        ),
+        b=_TSIT5_B,
+        error=(
+            -0.00178001105222577714,
+            -0.0008164344596567469,
+            0.007880878010261995,
+            -0.1447110071732629,
+            0.5823571654525552,
+            -0.45808210592918697,
+            1 / 66,
+        ),
+        dense=(
+            _monomials(
+                -1.0530884977290216,
+                1,
+                (-1.3299890189751412, 1.0),
+                (0.7139816917074209, -1.4364028541716351, 1.0),
+            ),
+            _monomials(0.1017, 2, (1.2949852507374631, -2.1966568338249754, 1.0)),
+            _monomials(2.490627285651252793, 2, (1.57803468208092486, -2.38535645472061657, 1.0)),
+            _monomials(
+                -16.54810288924490272, 2, (-1.21712927295533244, 1.0), (-0.61620406037800089, 1.0)
+            ),
+            _monomials(
+                47.37952196281928122,
+                2,
+                (-1.203071208372362603, 1.0),
+                (-0.658047292653547382, 1.0),
+            ),
+            _monomials(-34.87065786149660974, 2, (-1.2, 1.0), (-2 / 3, 1.0)),
+            _monomials(2.5, 2, (-1.0, 1.0), (-0.6, 1.0)),
+        ),
+        fsal=True,
+        source="Tsitouras, Comput. Math. Appl. 62, 770 (2011)",
+    ),
+}
