@@ -1,0 +1,19 @@
+"""Data sets by name, and readers of the files that users bring."""
+
+from __future__ import annotations
+
+from sciflow.data.cells import Cells, read_cells
+from sciflow.data.datasets import DATASETS, Dataset
+from sciflow.data.registry import DatasetStatus, fetch, find, listing, path
+
+__all__ = [
+    "DATASETS",
+    "Cells",
+    "Dataset",
+    "DatasetStatus",
+    "fetch",
+    "find",
+    "listing",
+    "path",
+    "read_cells",
+]

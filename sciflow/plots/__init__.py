@@ -1,0 +1,26 @@
+"""Figures, one file per family. Every function draws on ``ax`` (by default the current axes).
+
+Every function returns the axes it drew on, and none shows or saves a figure.
+"""
+
+from __future__ import annotations
+
+from sciflow.plots.cells import (
+    ScoreRow,
+    marginals,
+    predicted_against_held_out,
+    scores,
+    trajectories,
+    velocity_field,
+)
+from sciflow.plots.training import history
+
+__all__ = [
+    "ScoreRow",
+    "history",
+    "marginals",
+    "predicted_against_held_out",
+    "scores",
+    "trajectories",
+    "velocity_field",
+]
