@@ -1,0 +1,5 @@
+"""Small networks that more than one door uses."""
+
+from sciflow.nn.mlp import MLP
+
+__all__ = ["MLP"]

@@ -1,0 +1,60 @@
+"""Multilayer perceptron."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sciflow.shapes import Float, Tensor
+
+
+class MLP(nn.Module):
+    """Fully connected network with SiLU between its layers.
+
+    SiLU is smooth, so that networks may be differentiated twice and more, as gradients of
+    potentials and their training need.
+
+    Args:
+        n_in: width of the input.
+        n_out: width of the output.
+        width: width of the hidden layers.
+        depth: number of hidden layers.
+        generator: source of the initial weights.
+        zero: start with an output of zero, whatever the input.
+
+    Raises:
+        ValueError: a size is not positive.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        width: int = 64,
+        depth: int = 3,
+        *,
+        generator: torch.Generator | None = None,
+        zero: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, size in (("n_in", n_in), ("n_out", n_out), ("width", width), ("depth", depth)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1; got {size}")
+        sizes = [n_in, *[width] * depth, n_out]
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        for layer in self.layers:
+            # The uniform initialisation of nn.Linear, from a generator of our own.
+            bound = layer.in_features**-0.5
+            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+        if zero:
+            nn.init.zeros_(self.layers[-1].weight)
+            nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
+        """Output of the network."""
+        for layer in self.layers[:-1]:
+            x = nn.functional.silu(layer(x))
+        return self.layers[-1](x)
