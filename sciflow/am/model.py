@@ -44,9 +44,9 @@ class Action(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """Units of the data: the network sees ``(x - center) / length`` and ``(t - start) / duration``.
+    """Units of the data, in which the network sees them.
 
-    One length for all directions, because the kinetic energy weighs them equally.
+    Positions are ``(x - center) / length`` and times ``(t - start) / duration``. One length for all directions, because the kinetic energy weighs them equally.
     """
 
     center: tuple[float, ...]
@@ -92,9 +92,7 @@ class ActionPotential(nn.Module):
 
     # --- in the units of the network -------------------------------------------------------
 
-    def forward(
-        self, t: Float[Tensor, "n"], x: Float[Tensor, "n dim"]
-    ) -> Float[Tensor, "n"]:
+    def forward(self, t: Float[Tensor, "n"], x: Float[Tensor, "n dim"]) -> Float[Tensor, "n"]:
         """Potential in the units of the network."""
         h = self.net(torch.cat([2 * t[:, None] - 1, x], 1))
         return (x * h[:, :-1]).sum(-1) + h[:, -1]
@@ -112,9 +110,7 @@ class ActionPotential(nn.Module):
 
     # --- in the units of the data ----------------------------------------------------------
 
-    def potential(
-        self, t: float | Tensor, x: Float[Tensor, "n dim"]
-    ) -> Float[Tensor, "n"]:
+    def potential(self, t: float | Tensor, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n"]:
         """Potential ``s(t, x)``, in length^2 / time; defined up to a function of time.
 
         Args:
@@ -126,9 +122,7 @@ class ActionPotential(nn.Module):
             s = self(*self._inward(t, x))
         return s.to(x.dtype) * (scale.length**2 / scale.duration)
 
-    def velocity(
-        self, t: float | Tensor, x: Float[Tensor, "n dim"]
-    ) -> Float[Tensor, "n dim"]:
+    def velocity(self, t: float | Tensor, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
         """Velocity ``grad s(t, x)``, in length / time; arguments as in ``potential``."""
         inner_t, inner_x = self._inward(t, x)
         with torch.enable_grad():
@@ -136,9 +130,7 @@ class ActionPotential(nn.Module):
             (v,) = torch.autograd.grad(self(inner_t.detach(), inner_x).sum(), inner_x)
         return v.to(x.dtype) * (self.scale.length / self.scale.duration)
 
-    def growth(
-        self, t: float | Tensor, x: Float[Tensor, "n dim"]
-    ) -> Float[Tensor, "n"]:
+    def growth(self, t: float | Tensor, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n"]:
         """Growth rate of the mass at x, per time: zero, since this Lagrangian conserves mass."""
         self._inward(t, x)
         return x.new_zeros(len(x))
@@ -176,10 +168,15 @@ class ActionPotential(nn.Module):
         if n_steps is None:
             options: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5 * self.scale.length}
             return Trajectories(t, integrate(self.velocity, x0, t, "dopri5", **options).y)
-        parts = torch.cat([
-            torch.linspace(float(a), float(b), n_steps + 1, dtype=t.dtype, device=t.device)[:-1]
-            for a, b in zip(t[:-1], t[1:], strict=True)
-        ] + [t[-1:]])
+        parts = torch.cat(
+            [
+                torch.linspace(float(a), float(b), n_steps + 1, dtype=t.dtype, device=t.device)[
+                    :-1
+                ]
+                for a, b in zip(t[:-1], t[1:], strict=True)
+            ]
+            + [t[-1:]]
+        )
         return Trajectories(t, integrate(self.velocity, x0, parts, "rk4").y[::n_steps])
 
     def save(self, path: str | Path, extra: dict[str, Any] | None = None) -> None:

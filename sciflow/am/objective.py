@@ -54,8 +54,8 @@ class ActionMatching(nn.Module):
     def forward(self, batch: PathBatch) -> Loss:
         """Loss of a batch; ``value`` estimates minus the action (network units) at the optimum."""
         point = self.path(batch)
-        terms = self.dual(batch, point.x) if self.estimator == "dual" else self.pathwise(
-            batch, point
+        terms = (
+            self.dual(batch, point.x) if self.estimator == "dual" else self.pathwise(batch, point)
         )
         value = torch.stack(list(terms.values())).sum()
         return Loss(value, {name: term.detach() for name, term in terms.items()})

@@ -5,15 +5,20 @@ Solving Wasserstein Lagrangian Flows", ICML 2024, arXiv:2310.10649.
 """
 
 from sciflow.am import LAGRANGIANS, Action, ActionPotential, Lagrangian, Trajectories, load
+from sciflow.wlf.evaluate import Evaluation, Fold, Row, evaluate
 from sciflow.wlf.recipe import FitOptions, fit
 
 __all__ = [
     "LAGRANGIANS",
     "Action",
     "ActionPotential",
+    "Evaluation",
     "FitOptions",
+    "Fold",
     "Lagrangian",
+    "Row",
     "Trajectories",
+    "evaluate",
     "fit",
     "load",
 ]

@@ -64,9 +64,7 @@ class WassersteinLagrangianFlow(ActionMatching):
             # The path is pulled by the gradient at the moved point, the potential sits there.
             point = PathPoint(point.x + (moved - point.x).detach(), point.velocity)
         terms = (
-            self.dual(batch, point.x)
-            if self.estimator == "dual"
-            else self.pathwise(batch, point)
+            self.dual(batch, point.x) if self.estimator == "dual" else self.pathwise(batch, point)
         )
         value = torch.stack(list(terms.values())).sum()
         return Loss(value, {name: term.detach() for name, term in terms.items()})

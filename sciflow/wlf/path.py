@@ -45,8 +45,7 @@ class LearnedPath(nn.Module):
             bend = self.net(torch.cat([2 * t[:, None] - 1, ends], 1))
             return batch.left + u * (batch.right - batch.left) + 2 * u * (1 - u) * bend
 
-        x, velocity = torch.func.jvp(position, (batch.t,), (torch.ones_like(batch.t),))
-        return PathPoint(x, velocity)
+        return PathPoint(*torch.func.jvp(position, (batch.t,), (torch.ones_like(batch.t),)))
 
 
 def bend_weight(batch: PathBatch) -> Float[Tensor, "n 1"]:
