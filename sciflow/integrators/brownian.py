@@ -62,12 +62,22 @@ class Brownian:
         self.device = torch.device(device) if device is not None else torch.get_default_device()
         self.resolution, self._bottom = resolution, exponent - 1
         self._generator = torch.Generator(self.device)
+        self._salts: dict[int, int] = {}
         # level -> (index of the parent cell, increment of its left half, of its right half)
         self._halves: dict[int, tuple[int, Tensor, Tensor]] = {}
 
     def __call__(self, t0: float, t1: float) -> Tensor:
         """Increment ``W(t1) - W(t0)``, of the shape of the process; negative times are allowed."""
-        low, high = self._index(min(t0, t1)), self._index(max(t0, t1))
+        return self.shared(t0, t1).clone()
+
+    def shared(self, t0: float, t1: float) -> Tensor:
+        """The same increment, kept for later questions: not to be changed in place."""
+        low, high = self._index(t0), self._index(t1)
+        if low > high:
+            return -self.shared(t1, t0)
+        size = high - low
+        if size and not (size & (size - 1) or low & (size - 1)):  # one cell: the common case
+            return self._cell(self._bottom + size.bit_length() - 1, low // size)
         total = None
         # Cover [low, high) by the largest dyadic cells that fit, from left to right.
         while low < high:
@@ -78,7 +88,7 @@ class Brownian:
             low += 1 << level
         if total is None:
             return torch.zeros(self.shape, dtype=self.dtype, device=self.device)
-        return total if t1 >= t0 else -total
+        return total
 
     def _index(self, t: float) -> int:
         if not abs(t) < 2.0**TOP:
@@ -101,17 +111,19 @@ class Brownian:
             path.append((level, index))
             level, index = level + 1, index >> 1
         for level, index in reversed(path):
-            spread = self._normal(level, index >> 1).mul_(0.5 * 2.0 ** ((level + 1) / 2))
-            half = increment * 0.5
-            left, right = half + spread, half - spread
+            spread = 0.5 * 2.0 ** ((level + 1) / 2)
+            left = self._normal(level, index >> 1).mul_(spread).add_(increment, alpha=0.5)
+            right = increment - left
             self._halves[level] = (index >> 1, left, right)
             increment = right if index & 1 else left
         return increment
 
     def _normal(self, level: int, index: int) -> Tensor:
         """The normal numbers that belong to one cell."""
-        key = _mix(_mix(_mix(self.seed & _MASK) ^ (level & _MASK)) ^ (index & _MASK))
-        self._generator.manual_seed(key)
+        salt = self._salts.get(level)
+        if salt is None:
+            salt = self._salts[level] = _mix(_mix(self.seed & _MASK) ^ (level & _MASK))
+        self._generator.manual_seed(_mix(salt ^ (index & _MASK)))
         return torch.randn(
             self.shape, generator=self._generator, dtype=self.dtype, device=self.device
         )

@@ -30,12 +30,15 @@ def exact_divergence(
     with torch.enable_grad():
         x = x if track and x.requires_grad else x.detach().requires_grad_()
         value = field(t, x)
+        if not value.requires_grad:  # a constant field
+            return value, x.new_zeros(len(x))
         dim = x.shape[-1]
         basis = torch.eye(dim, dtype=x.dtype, device=x.device)[:, None, :].expand(dim, *x.shape)
         (rows,) = torch.autograd.grad(
-            value, x, basis, create_graph=track, is_grads_batched=True, materialize_grads=True
+            value, x, basis, create_graph=track, is_grads_batched=True, allow_unused=True
         )
-        trace = torch.einsum("ibi->b", rows)
+        # None: the value does not depend on x, only on parameters.
+        trace = x.new_zeros(len(x)) if rows is None else torch.einsum("ibi->b", rows)
     return (value, trace) if track else (value.detach(), trace.detach())
 
 
@@ -54,6 +57,8 @@ def hutchinson_divergence(
     with torch.enable_grad():
         x = x if track and x.requires_grad else x.detach().requires_grad_()
         value = field(t, x)
+        if not value.requires_grad:  # a constant field
+            return value, x.new_zeros(len(x))
         (product,) = torch.autograd.grad(
             value, x, probe, create_graph=track, materialize_grads=True
         )

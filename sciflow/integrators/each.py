@@ -1,4 +1,4 @@
-"""Adaptive solution in which every sample has its own steps, and its own output times if wished."""
+"""Adaptive solution in which every sample has its own steps and, if wished, output times."""
 
 from __future__ import annotations
 
@@ -6,11 +6,29 @@ import math
 
 import torch
 
-from sciflow.integrators.ode import GROW, PI_BETA, SAFETY, SHRINK, Control, Progress, batch_shape
-from sciflow.integrators.rungekutta import LeafField, Step, interpolate, local_error, rk_step
+from sciflow.integrators.ode import (
+    GROW,
+    PI_BETA,
+    SAFETY,
+    SHRINK,
+    TINY,
+    Control,
+    Progress,
+    batch_shape,
+    finite_samples,
+    rms_of_samples,
+)
+from sciflow.integrators.rungekutta import (
+    LeafField,
+    Step,
+    interpolate,
+    local_error,
+    rk_step,
+    widen,
+)
 from sciflow.integrators.solution import Status
 from sciflow.integrators.tableaus import Tableau
-from sciflow.shapes import Bool, Float, Tensor
+from sciflow.shapes import Bool, Float, Int, Tensor
 
 
 def solve_each(
@@ -43,7 +61,8 @@ def solve_each(
     next_output = torch.ones_like(status)
     previous_error = torch.full_like(now, 1e-4)
     total_error = torch.zeros_like(now)
-    smallest = 16 * torch.finfo(now.dtype).eps * torch.maximum(now.abs(), end.abs())
+    least = TINY * (end - now).detach().abs()
+    ulp = torch.finfo(now.dtype).eps
 
     y, k0 = y0, f(now, y0)
     h = _first_steps(tableau, y0, k0, (end - now).abs(), control)
@@ -58,28 +77,29 @@ def solve_each(
         last = remaining <= h * 1.01
         size = torch.where(last, remaining, torch.where(remaining < 2 * h, 0.5 * remaining, h))
         size = torch.where(active, size, 0.0)
-        signed = torch.where(last, end - now, direction * size) * active
+        signed = torch.where(last, _gap(now, end, direction), direction * size) * active
         taken = rk_step(f, tableau, now, signed, y, k0)
         with torch.no_grad():
             local = local_error(tableau, taken)
             norm, rms = _norms(local, taken, control)
-        good = active & (norm <= 1.0)
+            smallest = torch.maximum(16 * ulp * now.abs(), least)
+            # A slope that is not finite does not improve with the step.
+            hopeless = ~norm.isfinite() & ~finite_samples(k0, (len(norm),))
+        good = active & (norm <= 1.0) & (last | (size >= smallest))
         bad = active & ~good
         rejected = rejected + bad
         accepted = accepted + good
 
         # Samples whose step cannot shrink any further have failed; the others try again.
-        dead = bad & (size * SHRINK < smallest)
+        dead = bad & (hopeless | (size * SHRINK < smallest))
         broken = dead & ~norm.isfinite()
         status = torch.where(broken, int(Status.NON_FINITE), status)
         status = torch.where(dead & ~broken, int(Status.DT_UNDERFLOW), status)
 
         finished = torch.where(last, end, now + signed)
-        _write_outputs(done, tableau, taken, t, next_output, good, last, finished)
-        for row in range(1, len(t)):
-            reached = good & (next_output == row)
-            reached &= last | (direction * (t[row] - finished) <= 0)
-            next_output = next_output + reached
+        reached = (last | (direction * (t - finished) <= 0)) & good
+        _write_outputs(done, tableau, taken, t, next_output, reached, finished)
+        next_output = torch.maximum(next_output, reached.sum(0))
 
         safe = norm.nan_to_num(nan=math.inf, posinf=1e30).clamp(min=1e-10)
         shrunk = size * (SAFETY * safe**-exponent).clamp(SHRINK, 1.0)
@@ -87,11 +107,22 @@ def solve_each(
         h = torch.where(good, size * factor, torch.where(bad, shrunk, h))
         previous_error = torch.where(good, safe.clamp(min=1e-4), previous_error)
         total_error = total_error + torch.where(good, rms, 0.0)
-        now = torch.where(good, finished, now)
-        k1 = taken.k[-1] if tableau.fsal else f(finished, taken.y1)
+        k1 = taken.k[-1] if tableau.fsal else f(now + signed, taken.y1)
         y, k0 = _choose(good, taken.y1, y), _choose(good, k1, k0)
+        now = torch.where(good, finished, now)
     done.status, done.last_t, done.end, done.error = status, now, y, total_error
     return done, accepted, rejected
+
+
+def _gap(
+    now: Float[Tensor, "batch"], end: Float[Tensor, "batch"], direction: Float[Tensor, "batch"]
+) -> Float[Tensor, "batch"]:
+    """``end - now``, rounded so that ``now`` plus it never passes ``end``."""
+    span = end - now
+    with torch.no_grad():
+        less = torch.nextafter(span, torch.zeros_like(span))
+        excess = torch.where(direction * (now + span - end) > 0, span - less, 0.0)
+    return span - excess
 
 
 def _write_outputs(
@@ -99,48 +130,39 @@ def _write_outputs(
     tableau: Tableau,
     step: Step,
     t: Float[Tensor, "times batch"],
-    next_output: Tensor,
-    good: Bool[Tensor, "batch"],
-    last: Bool[Tensor, "batch"],
+    next_output: Int[Tensor, "batch"],
+    reached: Bool[Tensor, "times batch"],
     finished: Float[Tensor, "batch"],
 ) -> None:
-    """Fill the output times that this step has passed, by its interpolant."""
-    span = torch.as_tensor(step.h)
-    span = torch.where(span == 0, 1.0, span)
-    ahead = torch.where(span > 0, 1.0, -1.0)
-    for row in range(int(next_output.min()), len(t)):
-        due = good & (next_output <= row) & (last | (ahead * (t[row] - finished) <= 0))
-        if not bool(due.any()):
-            continue
-        exact = due & (t[row] == finished)
-        value = _choose(exact, step.y1, done.outputs[row])
-        inside = due & ~exact
-        if bool(inside.any()):
+    """Fill the output times that this step has reached: its end, or by its interpolant."""
+    rows = torch.arange(len(t), device=t.device)[:, None]
+    due = reached & (rows >= next_output)
+    exact = due & (t == finished)
+    if t.requires_grad:  # only the interpolant knows how an output changes with its time
+        exact &= rows == len(t) - 1
+    inside = due & ~exact
+    span = torch.where(torch.as_tensor(step.h) == 0, 1.0, step.h)
+    for row in due.any(1).nonzero().flatten().tolist():
+        value = _choose(exact[row], step.y1, done.outputs[row])
+        if bool(inside[row].any()):
             u = ((t[row] - step.t) / span).clamp(0.0, 1.0)
-            value = _choose(inside, interpolate(tableau, step, u), value)
+            value = _choose(inside[row], interpolate(tableau, step, u), value)
         done.outputs[row] = value
 
 
 def _choose(mask: Bool[Tensor, "batch"], new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
-    return [
-        torch.where(mask.reshape(-1, *[1] * (n.ndim - 1)), n, o)
-        for n, o in zip(new, old, strict=True)
-    ]
-
-
-def _per_sample(x: Tensor) -> Tensor:
-    """Root mean square over all axes but the first."""
-    return x.reshape(x.shape[0], -1).double().square().mean(-1).sqrt()
+    return [torch.where(widen(mask, n.ndim), n, o) for n, o in zip(new, old, strict=True)]
 
 
 def _norms(local: list[Tensor], step: Step, control: Control) -> tuple[Tensor, Tensor]:
     """Per sample: error over tolerance, and error in units of the state."""
     ratios, errors = [], []
+    shape = batch_shape(step.y0)
     for e, a, b, counts in zip(local, step.y0, step.y1, control.in_norm, strict=True):
         if counts:
             scale = control.atol + control.rtol * torch.maximum(a.abs(), b.abs())
-            ratios.append(_per_sample(e.abs() / scale))
-            errors.append(_per_sample(e.abs()))
+            ratios.append(rms_of_samples(e / scale, shape))
+            errors.append(rms_of_samples(e, shape))
     # amax keeps NaN, as it must
     return torch.stack(ratios).amax(0), torch.stack(errors).amax(0)
 
@@ -154,7 +176,7 @@ def _first_steps(
         for y, k, counts in zip(y0, k0, control.in_norm, strict=True):
             if counts:
                 scale = y.abs() + max(control.atol, 1e-300) / max(control.rtol, 1e-14)
-                rates.append(_per_sample(k.abs() / scale))
+                rates.append(rms_of_samples(k / scale, batch_shape(y0)))
         rate = torch.stack(rates).amax(0)
         guess = max(control.rtol, 1e-14) ** (1 / (tableau.order + 1)) / rate
         usable = (rate > 0) & rate.isfinite()

@@ -1,4 +1,4 @@
-"""What moves. An ordinary differential equation is any callable ``f(t, y)``; the others are here."""
+"""What moves. An ordinary differential equation is any callable ``f(t, y)``; here are the rest."""
 
 from __future__ import annotations
 
@@ -80,19 +80,23 @@ class WithLogDensity:
         """Whether a solve needs a seed or a generator."""
         return self.trace == "hutchinson"
 
-    def prepared(
-        self, y0: tuple[Tensor, Tensor], generator: torch.Generator | None
-    ) -> WithLogDensity:
+    def prepared(self, y0: State, generator: torch.Generator | None) -> WithLogDensity:
         """This field with the probe of one solve; fields themselves hold no state."""
-        x = y0[0]
-        if x.ndim != 2:
-            raise ValueError(f"WithLogDensity needs x of shape (batch, dim); got {tuple(x.shape)}")
+        if not isinstance(y0, tuple | list) or len(y0) != 2:
+            raise TypeError(f"y0 of a WithLogDensity must be (x, logp); got {type(y0).__name__}")
+        x, logp = y0
+        if x.ndim != 2 or logp.shape != x.shape[:1]:
+            raise ValueError(
+                "y0 of a WithLogDensity must be x (batch, dim) and logp (batch,); "
+                f"got {tuple(x.shape)} and {tuple(logp.shape)}"
+            )
         field = WithLogDensity(self.f, self.trace)
         if generator is not None and self.needs_randomness:
             field.probe = rademacher(x, generator)
         return field
 
     def __call__(self, t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Slope of ``(x, logp)``."""
         x = state[0]
         if self.trace == "exact":
             value, trace = exact_divergence(self.f, t, x)

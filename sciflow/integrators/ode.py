@@ -1,4 +1,4 @@
-"""Fixed-step and adaptive solution of ordinary differential equations, one step for all samples."""
+"""Solution of ordinary differential equations with one step for all samples, fixed or adaptive."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sciflow.integrators.rungekutta import (
     Time,
     interpolate,
     local_error,
+    value_of,
 )
 from sciflow.integrators.solution import Status
 from sciflow.integrators.tableaus import Tableau
@@ -24,8 +25,11 @@ SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0
 # PI control as in Hairer, Norsett and Wanner, Solving ODEs I, section IV.2: a little memory of
 # the last error damps the oscillation of the step size.
 PI_BETA = 0.04
+# The smallest step, as a fraction of the whole span, where the time itself would allow less.
+TINY = 1e-20
 
-Stepper = Callable[[Time, Time, list[Tensor], list[Tensor] | None], Step]
+# From t over h: state, its slope where known, samples that still move (None: all).
+Stepper = Callable[[Time, Time, list[Tensor], list[Tensor] | None, Tensor | None], Step]
 
 
 @dataclass
@@ -55,22 +59,39 @@ class Control:
 
 
 class Move(NamedTuple):
-    """One step of a plan: from ``t`` over ``h``, with outputs at these fractions of it."""
+    """One step of a plan.
+
+    From ``t`` over ``h``, with outputs at these fractions of it, for the samples that are alive.
+    """
 
     t: Time
     h: Time
     outputs: tuple[Time, ...] = ()
+    alive: Tensor | None = None
+
+
+def gap(start: Time, end: Time) -> Time:
+    """``end - start``, rounded so that ``start + gap`` never passes ``end``.
+
+    A field may be undefined beyond its final time, if only by the last bit.
+    """
+    h = end - start
+    if isinstance(h, Tensor):
+        return h + (gap(value_of(start), value_of(end)) - value_of(h))
+    while (start + h > end) if h > 0 else (start + h < end):
+        h = math.nextafter(h, 0.0)
+    return h
 
 
 def fixed_plan(t: list[Time], dt: float | None) -> list[Move]:
     """Equal steps of at most ``dt`` between outputs, landing on every output time."""
     plan = []
     for start, end in zip(t[:-1], t[1:], strict=True):
-        span = float(end) - float(start)
+        span = value_of(end) - value_of(start)
         n = 1 if dt is None else max(1, math.ceil(abs(span) / dt * (1 - 1e-12)))
         knots = [start + (end - start) * (j / n) for j in range(n)] + [end]
-        plan += [Move(a, b - a) for a, b in zip(knots[:-2], knots[1:-1], strict=True)]
-        plan.append(Move(knots[-2], end - knots[-2], (1.0,)))
+        plan += [Move(a, gap(a, b)) for a, b in zip(knots[:-2], knots[1:-1], strict=True)]
+        plan.append(Move(knots[-2], gap(knots[-2], end), (1.0,)))
     return plan
 
 
@@ -86,10 +107,9 @@ def march(
     done = Progress(outputs=[])
     y = y0
     for move in plan:
-        taken = step(move.t, move.h, y, k0)
+        taken = step(move.t, move.h, y, k0, move.alive)
         for u in move.outputs:
-            whole = isinstance(u, float) and u == 1.0
-            if whole or tableau is None:
+            if tableau is None or (isinstance(u, float) and u == 1.0):
                 done.outputs.append(taken.y1)
             else:
                 done.outputs.append(interpolate(tableau, taken, u))
@@ -117,10 +137,10 @@ def solve_adaptive(
     the others are finished.
     """
     done = Progress(outputs=[y0])
-    start, end = float(t[0]), float(t[-1])
+    start, end = value_of(t[0]), value_of(t[-1])
     direction = 1.0 if end >= start else -1.0
-    times = [float(s) for s in t]
-    exponent = 1 / (tableau.order) - 0.75 * PI_BETA
+    times = [value_of(s) for s in t]
+    exponent = 1 / tableau.order - 0.75 * PI_BETA
     previous_error = 1e-4
 
     now, y, next_output = start, y0, 1
@@ -134,60 +154,60 @@ def solve_adaptive(
         # A last sliver of a step would cost as much as a whole one: stretch or halve instead.
         last = remaining <= h * 1.01
         size = remaining if last else (0.5 * remaining if remaining < 2 * h else h)
-        size_t: Time = direction * size
-        if last:
-            size_t = end - now
-            if isinstance(t[-1], Tensor):  # gradients with respect to the times enter here
-                size_t = t[-1] - (t[0] + (now - start))
+        # Gradients with respect to the times enter by the first and the last one.
         here = t[0] + (now - start) if isinstance(t[0], Tensor) else now
-        taken = step(here, size_t, y, k0)
+        signed: Time = gap(here, t[-1]) if last else direction * size
+        alive = _alive_mask(done)
+        taken = step(here, signed, y, k0, alive)
         with torch.no_grad():
             local = local_error(tableau, taken)
-            norm = _error_norm(local, taken, control, _alive_mask(done))
-        if not norm <= 1.0:  # also true for NaN
+            norm = _error_norm(local, taken, control, alive)
+        smallest = max(16 * math.ulp(now), TINY * abs(end - start))
+        accepted = norm <= 1.0 and (last or size >= smallest)  # not so for NaN
+        if not accepted:
             done.rejected += 1
-            smallest = 16 * math.ulp(max(abs(now), abs(end)))
-            if size * SHRINK < smallest:
-                bad = _offenders(local, taken, control, done)
-                _mark(done, bad[0], Status.NON_FINITE, now, y)
-                _mark(done, bad[1], Status.DT_UNDERFLOW, now, y)
-                if bool((_status(done, y) != 0).all()):
-                    break
-                h = _first_step(tableau, y, k0, abs(end - now), control, _alive_mask(done))
-                continue
-            if math.isfinite(norm):
-                h = size * max(SHRINK, SAFETY * norm**-exponent)
-            else:
-                h = size * SHRINK
+        # A slope that is not finite does not improve with the step; a step that vanishes is lost.
+        hopeless = not math.isfinite(norm) and not _finite_slopes(taken)
+        if not accepted and (hopeless or size * SHRINK < smallest):
+            broken, stuck = _offenders(local, taken, control, done)
+            _mark(done, broken, Status.NON_FINITE, now, y)
+            _mark(done, stuck, Status.DT_UNDERFLOW, now, y)
+            if bool((_status(done, y) != Status.OK).all()):
+                break
+            h = _first_step(tableau, y, k0, abs(end - now), control, _alive_mask(done))
             continue
-        y1 = _keep_frozen(done, taken.y1, y)
+        if not accepted:
+            shrink = SAFETY * norm**-exponent if math.isfinite(norm) else SHRINK
+            h = size * max(SHRINK, shrink)
+            continue
         finished = end if last else now + direction * size
         fractions: list[Time] = []
-        taken = taken._replace(y1=y1)
         if dense:
             done.record.append(taken)
         while next_output < len(times) and (
             last or direction * (times[next_output] - finished) <= 0
         ):
             at = times[next_output]
-            if at == finished:
-                u: Time = 1.0
-                done.outputs.append(y1)
-            else:
+            u: Time = 1.0
+            if at != times[-1] and isinstance(here, Tensor):
+                u = (t[next_output] - here) / signed
+            elif at != finished:
                 u = (at - now) / (direction * size)
-                if isinstance(here, Tensor):
-                    u = (t[next_output] - here) / size_t
-                done.outputs.append(_keep_frozen(done, interpolate(tableau, taken, u), y))
+            if isinstance(u, float) and u == 1.0:
+                done.outputs.append(taken.y1)
+            else:
+                done.outputs.append(interpolate(tableau, taken, u))
             fractions.append(u)
             next_output += 1
-        done.plan.append(Move(here, size_t, tuple(fractions)))
+        done.plan.append(Move(here, signed, tuple(fractions), alive))
         with torch.no_grad():
-            rms = _rms(local, control.in_norm, _alive_mask(done))
+            rms = _rms(local, control.in_norm, alive)
             done.error = rms if done.error is None else done.error + rms
         factor = SAFETY * max(norm, 1e-10) ** -exponent * previous_error**PI_BETA
         h = size * min(GROW, max(SHRINK, factor))
         previous_error = max(norm, 1e-4)
-        now, y, k0 = finished, y1, taken.k[-1] if tableau.fsal else f(finished, y1)
+        now, y = finished, taken.y1
+        k0 = taken.k[-1] if tableau.fsal else f(here + signed, y)
         done.steps += 1
     while len(done.outputs) < len(times):  # only failed samples are missing
         done.outputs.append(y)
@@ -220,33 +240,31 @@ def _first_step(
 def _root_mean_square(x: Tensor, alive: Tensor | None) -> Tensor:
     if alive is not None and alive.ndim:
         x = x[alive]
-    return x.square().mean().sqrt() if x.numel() else x.new_zeros(())
+    return torch.linalg.vector_norm(x) / math.sqrt(max(x.numel(), 1))
 
 
 def _ratios(local: list[Tensor], step: Step, control: Control) -> list[Tensor]:
     """Error over tolerance, per element of the leaves that count."""
     return [
-        e.abs() / (control.atol + control.rtol * torch.maximum(a.abs(), b.abs()))
+        e / torch.maximum(a.abs(), b.abs()).mul_(control.rtol).add_(control.atol)
         for e, a, b, counts in zip(local, step.y0, step.y1, control.in_norm, strict=True)
         if counts
     ]
 
 
+def _largest_rms(parts: list[Tensor], alive: Tensor | None) -> Tensor:
+    norms = [_root_mean_square(x, alive) for x in parts]
+    return norms[0] if len(norms) == 1 else torch.stack([n.double() for n in norms]).max()
+
+
 def _error_norm(local: list[Tensor], step: Step, control: Control, alive: Tensor | None) -> float:
     """Largest root mean square over the leaves: the one number a step waits for."""
-    norms = [_root_mean_square(r, alive) for r in _ratios(local, step, control)]
-    worst = norms[0] if len(norms) == 1 else torch.stack([n.double() for n in norms]).max()
-    return float(worst)
+    return float(_largest_rms(_ratios(local, step, control), alive))
 
 
 def _rms(local: list[Tensor], in_norm: tuple[bool, ...], alive: Tensor | None) -> Tensor:
     """Largest root mean square over the leaves of the estimated error, in units of the state."""
-    norms = [
-        _root_mean_square(e.abs(), alive)
-        for e, counts in zip(local, in_norm, strict=True)
-        if counts
-    ]
-    return norms[0] if len(norms) == 1 else torch.stack([n.double() for n in norms]).max()
+    return _largest_rms([e for e, counts in zip(local, in_norm, strict=True) if counts], alive)
 
 
 def batch_shape(leaves: list[Tensor]) -> tuple[int, ...]:
@@ -280,32 +298,38 @@ def _mark(done: Progress, samples: Tensor, status: Status, now: float, y: list[T
     done.last_t = torch.where(new, now, done.last_t)
 
 
+def finite_samples(leaves: list[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Which samples are finite in all leaves."""
+    return torch.stack([_by_sample(x.isfinite(), shape).all(-1) for x in leaves]).all(0)
+
+
+def rms_of_samples(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Root mean square of a leaf, sample by sample, in float64."""
+    x = _by_sample(x.abs(), shape).double()
+    return torch.linalg.vector_norm(x, dim=-1) / math.sqrt(max(x.shape[-1], 1))
+
+
+def _by_sample(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x.reshape(*shape, math.prod(x.shape[len(shape) :]))
+
+
+def _finite_slopes(step: Step) -> bool:
+    return all(bool(k.isfinite().all()) for k in step.k[0])
+
+
 def _offenders(
     local: list[Tensor], step: Step, control: Control, done: Progress
 ) -> tuple[Tensor, Tensor]:
-    """Samples whose error is not finite, and samples whose error is too large; never neither."""
+    """Samples that are not finite, and samples whose error holds up the others; never neither."""
     shape = batch_shape(step.y0)
     alive = _alive(done, step.y0)
-    worst = torch.zeros(shape, dtype=torch.float64, device=step.y0[0].device)
+    broken = alive & ~finite_samples(step.k[0], shape)
+    if bool(broken.any()):
+        return broken, torch.zeros_like(broken)
+    worst = torch.zeros(shape, dtype=torch.float64, device=alive.device)
     for ratio in _ratios(local, step, control):
-        per_sample = ratio.reshape(*shape, -1) if shape else ratio.reshape(-1)
-        worst = worst.maximum(per_sample.double().square().mean(-1).sqrt())
+        worst = worst.maximum(rms_of_samples(ratio, shape))
     broken = alive & ~worst.isfinite()
-    for k in step.k[0]:
-        flat = k.reshape(*shape, -1) if shape else k.reshape(-1)
-        broken |= alive & ~flat.isfinite().all(-1)
-    stuck = alive & ~broken & (worst > 1.0)
-    if not bool((broken | stuck).any()):
-        stuck = alive
-    # A field that leaves the reals all at once is broken; one whose slopes blow up is stuck.
+    worst = torch.where(alive & ~broken, worst, -1.0)
+    stuck = alive & ~broken & ((worst > 1.0) | ((worst == worst.max()) & ~broken.any()))
     return broken, stuck
-
-
-def _keep_frozen(done: Progress, new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
-    alive = _alive_mask(done)
-    if alive is None:
-        return new
-    return [
-        torch.where(alive.reshape(*alive.shape, *[1] * (n.ndim - alive.ndim)), n, o)
-        for n, o in zip(new, old, strict=True)
-    ]

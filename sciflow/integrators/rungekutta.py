@@ -16,6 +16,11 @@ Time = float | Tensor
 LeafField = Callable[[Time, list[Tensor]], list[Tensor]]
 
 
+def value_of(time: Time) -> float:
+    """A time as a number."""
+    return float(time.detach()) if isinstance(time, Tensor) else time
+
+
 class Step(NamedTuple):
     """One step: where it began, where it ended, and its stages (stage, leaf)."""
 
@@ -27,7 +32,7 @@ class Step(NamedTuple):
 
 
 def increment(h: Time, weights: Sequence[float | Tensor], slopes: Sequence[Tensor]) -> Tensor:
-    """``h sum_i weights_i slopes_i``.
+    """``h sum_i weights_i slopes_i``, a new tensor.
 
     The increment is summed before it is added to the state: in float32 that rounds once per step
     where adding term by term rounds once per stage.
@@ -35,15 +40,26 @@ def increment(h: Time, weights: Sequence[float | Tensor], slopes: Sequence[Tenso
     terms = [(w, k) for w, k in zip(weights, slopes, strict=False) if not _is_zero(w)]
     if not terms:
         return torch.zeros_like(slopes[0])
-    if isinstance(h, float):
-        total = terms[0][1] * (h * terms[0][0])
-        for w, k in terms[1:]:
-            total = total.add_(k, alpha=h * w) if isinstance(w, float) else total + k * (h * w)
-        return total
-    total = terms[0][1] * _expand(terms[0][0], terms[0][1])
-    for w, k in terms[1:]:
-        total = total.add_(k, alpha=w) if isinstance(w, float) else total + k * _expand(w, k)
-    return total * _expand(h, total)
+    first, rest = terms[0], terms[1:]
+    # A step that is a tensor is applied once, at the end.
+    scale = h if isinstance(h, float) and not isinstance(first[0], Tensor) else 1.0
+    total = first[1] * _expand(first[0] * scale, first[1])
+    for w, k in rest:
+        if isinstance(w, Tensor):
+            total = total + k * _expand(w, k)
+        else:
+            total.add_(k, alpha=w * scale)
+    return total if scale is h else total * _expand(h, total)
+
+
+def _displaced(y: Tensor, h: Time, weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
+    """``y + h sum_i weights_i slopes_i`` where rounding matters little: inside a step."""
+    if not isinstance(h, float):
+        return y + increment(h, weights, slopes)
+    for w, k in zip(weights, slopes, strict=False):
+        if w != 0.0:
+            y = torch.add(y, k, alpha=h * w)
+    return y
 
 
 def _is_zero(weight: float | Tensor) -> bool:
@@ -54,22 +70,47 @@ def _expand(factor: float | Tensor, like: Tensor) -> float | Tensor:
     """A factor per sample (batch,), ready to multiply a leaf (batch, ...)."""
     if isinstance(factor, float):
         return factor
-    factor = factor.to(like.real.dtype if like.is_complex() else like.dtype)
-    return factor if factor.ndim == 0 else factor.reshape(-1, *[1] * (like.ndim - 1))
+    factor = factor.to(like.real if like.is_complex() else like)
+    return factor if factor.ndim == 0 else widen(factor, like.ndim)
 
 
 def rk_step(
-    f: LeafField, tableau: Tableau, t: Time, h: Time, y0: list[Tensor], k0: list[Tensor] | None
+    f: LeafField,
+    tableau: Tableau,
+    t: Time,
+    h: Time,
+    y0: list[Tensor],
+    k0: list[Tensor] | None,
+    alive: Tensor | None = None,
 ) -> Step:
-    """Take one step of size ``h`` from ``(t, y0)``; ``k0 = f(t, y0)`` where it is known."""
-    k = [f(t, y0) if k0 is None else k0]
-    y1 = y0
-    for c, row in zip(tableau.c[1:], tableau.a, strict=True):
-        y1 = [y + increment(h, row, [stage[i] for stage in k]) for i, y in enumerate(y0)]
-        k.append(f(t + c * h, y1))
-    if not tableau.fsal:  # with fsal the last stage was evaluated at the solution itself
-        y1 = [y + increment(h, tableau.b, [stage[i] for stage in k]) for i, y in enumerate(y0)]
+    """Take one step of size ``h`` from ``(t, y0)``.
+
+    ``k0`` is ``f(t, y0)`` where it is known. Samples that are not ``alive`` stay where they are:
+    their slopes are zero, so that nothing of them overflows on the way, nor on the way back.
+    """
+    k = [_held(f(t, y0) if k0 is None else k0, alive)]
+    slopes = [list(column) for column in zip(*k, strict=True)]  # (leaf, stage)
+    inner = tableau.a[:-1] if tableau.fsal else tableau.a
+    for c, row in zip(tableau.c[1:], inner, strict=False):
+        guess = [_displaced(y, h, row, slopes[i]) for i, y in enumerate(y0)]
+        k.append(_held(f(t + c * h, guess), alive))
+        for column, new in zip(slopes, k[-1], strict=True):
+            column.append(new)
+    y1 = [increment(h, tableau.b, slopes[i]).add_(y) for i, y in enumerate(y0)]
+    if tableau.fsal:  # the last stage is the slope at the solution itself
+        k.append(_held(f(t + h, y1), alive))
     return Step(t, h, y0, y1, k)
+
+
+def _held(slopes: list[Tensor], alive: Tensor | None) -> list[Tensor]:
+    if alive is None:
+        return slopes
+    return [torch.where(widen(alive, k.ndim), k, torch.zeros_like(k)) for k in slopes]
+
+
+def widen(x: Tensor, ndim: int) -> Tensor:
+    """Append axes of length one, so that a value per sample broadcasts against a leaf."""
+    return x.reshape(*x.shape, *[1] * (ndim - x.ndim))
 
 
 def local_error(tableau: Tableau, step: Step) -> list[Tensor]:
@@ -90,7 +131,7 @@ def interpolate(
     slope ``slope1 = f(t + h, y1)``.
     """
     if tableau.dense is not None:
-        weights = tableau.dense_weights(u)  # type: ignore[arg-type]  # works on tensors as well
+        weights = tableau.dense_weights(u)
         return [
             y + increment(step.h, weights, [stage[i] for stage in step.k])
             for i, y in enumerate(step.y0)

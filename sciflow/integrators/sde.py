@@ -10,7 +10,7 @@ import torch
 
 from sciflow.integrators.brownian import Brownian
 from sciflow.integrators.ode import Move
-from sciflow.integrators.rungekutta import LeafField, Step, Time
+from sciflow.integrators.rungekutta import LeafField, Step, Time, value_of
 from sciflow.shapes import Tensor
 
 Noise = list[Tensor | None]
@@ -47,11 +47,8 @@ def _add(y: list[Tensor], f: list[Tensor], h: Time, g: list[Any], dw: Noise) -> 
     for y_i, f_i, g_i, dw_i in zip(y, f, g, dw, strict=True):
         moved = torch.add(y_i, f_i, alpha=h) if isinstance(h, float) else y_i + f_i * h
         if dw_i is not None:
-            moved = (
-                torch.add(moved, dw_i, alpha=g_i)
-                if isinstance(g_i, float | int)
-                else moved + g_i * dw_i
-            )
+            number = isinstance(g_i, float | int)
+            moved = moved.add_(dw_i, alpha=g_i) if number else moved + g_i * dw_i
         new.append(moved)
     return new
 
@@ -66,12 +63,15 @@ class SDEStepper:
         g: Diffusion,
         y0: list[Tensor],
         times: list[float],
+        dt: float,
         seed: int,
     ) -> None:
         self.rule, self.f, self.g = SDE_METHODS[method], f, g
         span = abs(times[-1] - times[0])
         # Times off the dyadic grid (output times) are located to 2**-26 of the span.
-        resolution = 2.0 ** (math.floor(math.log2(span)) - 26) if span > 0 else 2.0**-40
+        resolution = 2.0 ** (math.floor(math.log2(span)) - 26)
+        if dt < resolution:
+            raise ValueError(f"dt must be at least {resolution:g}, span / 2**26; got {dt:g}")
         with torch.no_grad():
             noise = g(times[0], y0)
         self.paths = [
@@ -81,9 +81,17 @@ class SDEStepper:
             for i, (part, y) in enumerate(zip(noise, y0, strict=True))
         ]
 
-    def __call__(self, t: Time, h: Time, y: list[Tensor], k0: list[Tensor] | None) -> Step:
-        start, end = float(t), float(t) + float(h)
-        dw = [None if path is None else path(start, end) for path in self.paths]
+    def __call__(
+        self,
+        t: Time,
+        h: Time,
+        y: list[Tensor],
+        k0: list[Tensor] | None,
+        alive: Tensor | None = None,
+    ) -> Step:
+        """Take one step, in the form of all steppers."""
+        start, end = value_of(t), value_of(t) + value_of(h)
+        dw = [None if path is None else path.shared(start, end) for path in self.paths]
         return Step(t, h, y, self.rule(self.f, self.g, t, h, y, dw), [])
 
 
@@ -91,7 +99,11 @@ def _is_noisy(diffusion: Any, leaf: Tensor) -> bool:
     """A leaf whose diffusion is the plain number zero has no noise."""
     if not isinstance(diffusion, Tensor):
         return diffusion != 0
-    if torch.broadcast_shapes(diffusion.shape, leaf.shape) != leaf.shape:
+    try:
+        fits = torch.broadcast_shapes(diffusion.shape, leaf.shape) == leaf.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
         raise ValueError(
             f"diffusion must broadcast to its leaf {tuple(leaf.shape)}; "
             f"got {tuple(diffusion.shape)}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sciflow.integrators.state import State
+from sciflow.integrators.state import State, flatten
 from sciflow.shapes import Tensor
 
 
@@ -35,7 +35,8 @@ class Stats:
             elements, in units of the state; None for methods that estimate none.
         status: ``Status`` of every sample as integers, (batch,), or () for a state without a
             batch axis.
-        last_t: time of the last good state, per sample.
+        last_t: time of the last good state, per sample; with constant steps, looked for among the
+            outputs only.
         last_y: last good state; where all samples are OK it equals the final state.
     """
 
@@ -69,6 +70,27 @@ class Solution:
     stats: Stats
     interpolant: Callable[[Tensor], State] | None = field(default=None, repr=False)
 
+    def _repr_html_(self) -> str:
+        """A small table for notebooks."""
+        stats = self.stats
+        names = [f"{int((stats.status == s).sum())} {s.name.lower()}" for s in Status]
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in flatten(self.y, "y")[0])
+        ends = (self.t.detach()[i].double() for i in (0, -1))
+        span = " to ".join(
+            f"{float(x):g}" if x.ndim == 0 else f"{float(x.min()):g}..{float(x.max()):g}"
+            for x in ends
+        )
+        rows = {
+            "times": f"{len(self.t)}, {span}",
+            "states": shapes,
+            "evaluations": _range(stats.nfe),
+            "steps": f"{_range(stats.steps)} ({_range(stats.rejected)} rejected)",
+            "estimated error": "none" if stats.error is None else _range(stats.error),
+            "samples": ", ".join(name for name in names if not name.startswith("0 ")) or "none",
+        }
+        body = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
+        return f"<table>{body}</table>"
+
     def __call__(self, t: Tensor | float) -> State:
         """State at any time within the span: dense output of the method's own interpolant.
 
@@ -94,3 +116,12 @@ class Solution:
                 f"t must lie within [{low:g}, {high:g}]; got {times[outside].flatten()[0]:g}"
             )
         return self.interpolant(times)
+
+
+def _range(value: int | float | Tensor) -> str:
+    """A number, or the least and the greatest of one per sample."""
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return f"{float(value):.4g}"
+    if not value.numel():
+        return "none"
+    return f"{float(value.min()):.4g} to {float(value.max()):.4g} per sample"

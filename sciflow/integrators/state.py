@@ -5,17 +5,39 @@ The solvers work on the flat list of its tensors, the leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import Tensor
+from sciflow.shapes import Tensor
 
 State = Any
-Rebuild = Callable[[list[Tensor]], State]
 
 
-def flatten(state: State, name: str = "y0") -> tuple[list[Tensor], Rebuild]:
-    """Split a state into its leaves and the function that puts leaves together again.
+class Structure:
+    """How the leaves of a state are put together."""
+
+    def __init__(self, template: Any, size: int) -> None:
+        self.template, self.size = template, size
+
+    def join(self, leaves: list[Tensor]) -> State:
+        """The state with these leaves."""
+        return leaves[0] if isinstance(self.template, int) else _fill(self.template, leaves)
+
+    def split(self, state: State, what: str) -> list[Any]:
+        """The leaves of another state of the same structure.
+
+        Raises:
+            TypeError: the structure differs; ``what`` says whose it is.
+        """
+        if isinstance(self.template, int):
+            parts = [state]
+        else:
+            parts = [None] * self.size
+            _match(self.template, state, parts, what)
+        return parts
+
+
+def flatten(state: State, name: str = "y0") -> tuple[list[Tensor], Structure]:
+    """Split a state into its leaves and their structure.
 
     Args:
         state: tensor, or nested tuple, named tuple, list or dict of tensors.
@@ -24,27 +46,9 @@ def flatten(state: State, name: str = "y0") -> tuple[list[Tensor], Rebuild]:
     Raises:
         TypeError: something in the state is no tensor.
     """
-    if isinstance(state, Tensor):
-        return [state], lambda leaves: leaves[0]
     leaves: list[Tensor] = []
     template = _index(state, leaves, name)
-    return leaves, lambda new: _fill(template, new)
-
-
-def leaves_of(state: State) -> list[Tensor]:
-    """The leaves of a state."""
-    return [state] if isinstance(state, Tensor) else list(_iterate(state))
-
-
-def _iterate(state: State) -> Iterator[Tensor]:
-    if isinstance(state, dict):
-        for key in state:
-            yield from _iterate(state[key])
-    elif isinstance(state, tuple | list):
-        for part in state:
-            yield from _iterate(part)
-    else:
-        yield state
+    return leaves, Structure(template, len(leaves))
 
 
 def _index(state: State, leaves: list[Tensor], name: str) -> Any:
@@ -60,6 +64,24 @@ def _index(state: State, leaves: list[Tensor], name: str) -> Any:
     raise TypeError(
         f"{name} must be a tensor, or a tuple, list or dict of tensors; got {type(state).__name__}"
     )
+
+
+def _match(template: Any, state: State, parts: list[Any], what: str) -> None:
+    """Put the leaves of ``state`` into ``parts``, each at its place in the template."""
+    if isinstance(template, int):
+        parts[template] = state
+    elif isinstance(template, dict):
+        if not isinstance(state, dict) or state.keys() != template.keys():
+            got = list(state) if isinstance(state, dict) else type(state).__name__
+            raise TypeError(f"{what} must be a dict with the keys {list(template)}; got {got}")
+        for key, part in template.items():
+            _match(part, state[key], parts, f"{what}[{key!r}]")
+    else:
+        if not isinstance(state, tuple | list) or len(state) != len(template):
+            got = f"{len(state)}" if isinstance(state, tuple | list) else type(state).__name__
+            raise TypeError(f"{what} must be a tuple or list of {len(template)}; got {got}")
+        for i, part in enumerate(template):
+            _match(part, state[i], parts, f"{what}[{i}]")
 
 
 def _fill(template: Any, leaves: list[Tensor]) -> State:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sciflow.shapes import Tensor
+
 Row = tuple[float, ...]
+Fraction = float | Tensor
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,13 @@ class Tableau:
         """Whether the method estimates its own error."""
         return self.error is not None
 
-    def dense_weights(self, u: float) -> Row:
-        """Weights of the stages at the fraction ``u`` (0 to 1) of a step."""
+    def dense_weights(self, u: Fraction) -> tuple[Fraction, ...]:
+        """Weights of the stages at the fraction ``u`` (0 to 1) of a step, or at one per sample."""
         if self.dense is None:
             raise ValueError("this method interpolates by Hermite's polynomial, not by stages")
         weights = []
         for row in self.dense:
-            value = 0.0
+            value: Fraction = 0.0
             for coefficient in reversed(row):
                 value = (value + coefficient) * u
             weights.append(value)

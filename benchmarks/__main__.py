@@ -1,0 +1,29 @@
+"""``python -m benchmarks [NAME ...] [--device cpu|cuda]``: all of them unless named."""
+
+import argparse
+from importlib import import_module
+
+from benchmarks.harness import show, write
+
+#: name -> module with ``run(device) -> dict``
+BENCHMARKS = {
+    "integrators": "benchmarks.integrators",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    arguments = parser.parse_args()
+    for name in arguments.names or BENCHMARKS:
+        if name not in BENCHMARKS:
+            parser.error(f"NAME must be of {', '.join(BENCHMARKS)}; got {name!r}")
+    for name in arguments.names or BENCHMARKS:
+        result = import_module(BENCHMARKS[name]).run(arguments.device)
+        show(name, result)
+        print(f"written to {write(name, arguments.device, result)}")
+
+
+if __name__ == "__main__":
+    main()

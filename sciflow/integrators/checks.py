@@ -1,0 +1,153 @@
+"""What ``integrate`` refuses, and how it says so: the argument, what came and what is expected."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from sciflow.integrators.fields import SDE
+from sciflow.integrators.rungekutta import Time
+from sciflow.integrators.sde import SDE_METHODS
+from sciflow.integrators.tableaus import TABLEAUS
+from sciflow.shapes import Tensor
+
+DELEGATED = "torchdiffeq:"
+
+
+def check_times(t: Any, batch: str, leaves: list[Tensor]) -> tuple[list[Time], list[float]]:
+    """The output times: as the solver wants them (tensors where gradients are), and as floats."""
+    if not isinstance(t, Tensor) or not t.is_floating_point():
+        got = t.dtype if isinstance(t, Tensor) else type(t).__name__
+        raise TypeError(f"t must be a floating-point tensor of times; got {got}")
+    rank = "(T,), or (T, batch)" if batch == "each" else "(T,)"
+    if t.ndim != 1 and not (batch == "each" and t.ndim == 2):
+        raise ValueError(f"t must have shape {rank}; got {tuple(t.shape)}")
+    if len(t) < 2:
+        raise ValueError(f"t must hold at least the initial and one more time; got {len(t)}")
+    if t.ndim == 2 and leaves[0].shape[:1] != t.shape[1:]:
+        raise ValueError(
+            f"t of shape (T, batch) must have the batch of y0, {tuple(leaves[0].shape)}; "
+            f"got {tuple(t.shape)}"
+        )
+    host = t.detach().double().cpu()
+    if not bool(host.isfinite().all()):
+        raise ValueError(f"t must be finite; got {host[~host.isfinite()][0]:g}")
+    gaps = host.diff(dim=0)
+    if not bool(((gaps > 0).all(0) | (gaps < 0).all(0)).all()):
+        raise ValueError(f"t must be strictly increasing or strictly decreasing; got {host}")
+    floats: list[float] = host.reshape(len(t), -1)[:, 0].tolist() if t.numel() else [0.0] * len(t)
+    times: list[Time] = list(t.double().unbind()) if t.requires_grad else list(floats)
+    return times, floats
+
+
+def check_arguments(
+    method: Any,
+    rtol: Any,
+    atol: Any,
+    dt: Any,
+    grad: Any,
+    batch: Any,
+    max_steps: Any,
+    generator: Any,
+    seed: Any,
+) -> None:
+    """Each argument by itself."""
+    known = [*TABLEAUS, *SDE_METHODS]
+    if not isinstance(method, str) or not (method in known or method.startswith(DELEGATED)):
+        raise ValueError(f"method must be one of {known} or '{DELEGATED}NAME'; got {method!r}")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not (_is_finite(value) and value >= 0):
+            raise ValueError(f"{name} must be a finite number, not negative; got {value!r}")
+    if rtol == 0 and atol == 0:
+        raise ValueError("rtol and atol must not both be zero; got 0 and 0")
+    if dt is not None and not (_is_finite(dt) and dt > 0):
+        raise ValueError(
+            f"dt must be a finite positive number (the direction is that of t); got {dt!r}"
+        )
+    if grad not in ("direct", "checkpoint"):
+        raise ValueError(f"grad must be 'direct' or 'checkpoint'; got {grad!r}")
+    if batch not in ("joint", "each"):
+        raise ValueError(f"batch must be 'joint' or 'each'; got {batch!r}")
+    if not (_is_finite(max_steps) and max_steps >= 1):
+        raise ValueError(f"max_steps must be at least 1; got {max_steps!r}")
+    if generator is not None and seed is not None:
+        raise ValueError("give seed or generator, not both")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator; got {type(generator).__name__}")
+    if seed is not None and not isinstance(seed, int):
+        raise TypeError(f"seed must be an integer; got {type(seed).__name__}")
+
+
+def check_together(
+    field: Any, t: Tensor, method: str, dt: float | None, grad: str, batch: str, **asked: bool
+) -> None:
+    """Arguments that exclude each other; ``asked`` holds ``compile`` and ``dense``."""
+    if not callable(field) and not isinstance(field, SDE):
+        raise TypeError(f"field must be callable, f(t, y), or an SDE; got {type(field).__name__}")
+    delegated = method.startswith(DELEGATED)
+    if isinstance(field, SDE):
+        if method not in SDE_METHODS:
+            raise ValueError(
+                f"method for an SDE must be one of {sorted(SDE_METHODS)}; got {method!r}"
+            )
+        if dt is None:
+            raise ValueError("an SDE needs dt, the step in units of t; got None")
+        if t.requires_grad:
+            raise ValueError("t must not require a gradient for an SDE: its path has none")
+    elif method in SDE_METHODS:
+        name = getattr(field, "__name__", type(field).__name__)
+        raise ValueError(f"method {method!r} is for an SDE; got the field {name}")
+    if batch == "each":
+        if method not in TABLEAUS or not TABLEAUS[method].adaptive or dt is not None:
+            raise ValueError(
+                f'batch="each" needs an adaptive method without dt; got {method!r} with dt={dt}'
+            )
+        if grad != "direct":
+            raise ValueError(f'batch="each" needs grad="direct"; got {grad!r}')
+    if delegated and grad != "direct":
+        raise ValueError(f'torchdiffeq needs grad="direct"; got {grad!r}')
+    for name, wanted in asked.items():
+        if wanted and (batch == "each" or method not in TABLEAUS):
+            raise ValueError(
+                f'{name}=True needs an ordinary differential equation with batch="joint" and a '
+                f"method of sciflow; got batch={batch!r}, method={method!r}"
+            )
+    if asked.get("dense") and grad != "direct":
+        raise ValueError(f'dense=True needs grad="direct"; got {grad!r}')
+
+
+def check_state(leaves: list[Tensor]) -> None:
+    """The initial state."""
+    if not leaves:
+        raise ValueError("y0 must hold at least one tensor; got none")
+    for i, leaf in enumerate(leaves):
+        if not (leaf.is_floating_point() or leaf.is_complex()):
+            raise TypeError(f"y0 must be floating-point or complex; leaf {i} is {leaf.dtype}")
+        fine = leaf.detach().isfinite()
+        if not bool(fine.all()):
+            bad = (~fine).nonzero()[0].tolist()
+            raise ValueError(f"y0 must be finite; leaf {i} is not, first at index {bad}")
+
+
+def check_slopes(slopes: list[Any], y: list[Tensor]) -> None:
+    """The first answer of a field, against the state."""
+    for slope in slopes:
+        if not isinstance(slope, Tensor):
+            raise TypeError(f"the field must return tensors; got {type(slope).__name__}")
+    got, expected = [tuple(k.shape) for k in slopes], [tuple(x.shape) for x in y]
+    if got != expected:
+        raise ValueError(f"the field must return the shapes of the state {expected}; got {got}")
+    for slope, x in zip(slopes, y, strict=True):
+        if slope.dtype != x.dtype:
+            raise ValueError(
+                f"the field must return the type of the state {x.dtype}; got {slope.dtype}"
+            )
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False
