@@ -66,9 +66,9 @@ def integrate(
             axis is the batch; real or complex.
         t: output times (T,), increasing or decreasing, in the user's units; ``t[0]`` belongs to
             ``y0``. With ``batch="each"`` also (T, batch): every sample has its own times.
-        method: ``euler midpoint heun rk4`` (constant steps), ``bosh3 dopri5 tsit5`` (adaptive, or
-            constant steps where ``dt`` is given), ``euler_maruyama heun_strat`` (SDE), or
-            ``torchdiffeq:NAME`` to delegate.
+        method: ``euler midpoint heun rk4`` (constant steps), ``bosh3 dopri5 tsit5 dopri8``
+            (adaptive, or constant steps where ``dt`` is given), ``euler_maruyama heun_strat``
+            (SDE), or ``torchdiffeq:NAME`` to delegate.
         rtol: relative tolerance of an adaptive step.
         atol: absolute tolerance, in units of the state.
         dt: constant step, in units of ``t``; shortened so that steps land on every output time.
