@@ -16,7 +16,7 @@ from sciflow.errors import (
     SciflowError,
     TrainingError,
 )
-from sciflow.integrators import SDE, Brownian, WithLogDensity, integrate
+from sciflow.integrators import SDE, Brownian, Hamiltonian, WithLogDensity, integrate
 
 __version__ = "0.1.0"
 
@@ -24,6 +24,7 @@ __all__ = [
     "SDE",
     "Brownian",
     "DataError",
+    "Hamiltonian",
     "IntegrationError",
     "MissingPackageError",
     "SciflowError",

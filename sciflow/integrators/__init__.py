@@ -2,17 +2,22 @@
 
 from sciflow.integrators.brownian import Brownian
 from sciflow.integrators.divergence import exact_divergence, hutchinson_divergence
-from sciflow.integrators.fields import SDE, WithLogDensity
+from sciflow.integrators.fields import SDE, Hamiltonian, WithLogDensity
+from sciflow.integrators.hamiltonian import HAMILTONIAN_METHODS
 from sciflow.integrators.sde import SDE_METHODS
 from sciflow.integrators.solution import Solution, Stats, Status
 from sciflow.integrators.solve import integrate
+from sciflow.integrators.splitting import SPLITTINGS
 from sciflow.integrators.tableaus import TABLEAUS, Tableau
 
 __all__ = [
+    "HAMILTONIAN_METHODS",
     "SDE",
     "SDE_METHODS",
+    "SPLITTINGS",
     "TABLEAUS",
     "Brownian",
+    "Hamiltonian",
     "Solution",
     "Stats",
     "Status",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -126,4 +127,33 @@ class Brownian:
         self._generator.manual_seed(_mix(salt ^ (index & _MASK)))
         return torch.randn(
             self.shape, generator=self._generator, dtype=self.dtype, device=self.device
+        )
+
+
+class Noise:
+    """Normal and uniform numbers that are a function of a seed, a stream and a counter alone.
+
+    Args:
+        seed: any integer.
+        stream: numbers of different streams are independent.
+        like: type and device of the numbers.
+    """
+
+    def __init__(self, seed: int, stream: int, like: Tensor) -> None:
+        self._salt = _mix(_mix(seed & _MASK) ^ (stream & _MASK) ^ 0x5C1F105EED)
+        self._like = like
+        self._generator = torch.Generator(like.device)
+
+    def normal(self, counter: int, shape: torch.Size) -> Tensor:
+        """Standard normal numbers of this counter."""
+        return self._draw(torch.randn, counter, shape)
+
+    def uniform(self, counter: int, shape: torch.Size) -> Tensor:
+        """Numbers of [0, 1) of this counter."""
+        return self._draw(torch.rand, counter, shape)
+
+    def _draw(self, law: Callable[..., Tensor], counter: int, shape: torch.Size) -> Tensor:
+        self._generator.manual_seed(_mix(self._salt ^ (counter & _MASK)))
+        return law(
+            shape, generator=self._generator, dtype=self._like.dtype, device=self._like.device
         )

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
-from sciflow.integrators.fields import SDE
+from sciflow.integrators.fields import SDE, Hamiltonian
+from sciflow.integrators.hamiltonian import HAMILTONIAN_METHODS
 from sciflow.integrators.rungekutta import Time
 from sciflow.integrators.sde import SDE_METHODS
+from sciflow.integrators.splitting import SPLITTINGS
 from sciflow.integrators.tableaus import TABLEAUS
 from sciflow.shapes import Tensor
 
@@ -54,7 +56,7 @@ def check_arguments(
     seed: Any,
 ) -> None:
     """Each argument by itself."""
-    known = [*TABLEAUS, *SDE_METHODS]
+    known = [*TABLEAUS, *SDE_METHODS, *HAMILTONIAN_METHODS]
     if not isinstance(method, str) or not (method in known or method.startswith(DELEGATED)):
         raise ValueError(f"method must be one of {known} or '{DELEGATED}NAME'; got {method!r}")
     for name, value in (("rtol", rtol), ("atol", atol)):
@@ -66,8 +68,8 @@ def check_arguments(
         raise ValueError(
             f"dt must be a finite positive number (the direction is that of t); got {dt!r}"
         )
-    if grad not in ("direct", "checkpoint"):
-        raise ValueError(f"grad must be 'direct' or 'checkpoint'; got {grad!r}")
+    if grad not in ("direct", "checkpoint", "adjoint"):
+        raise ValueError(f"grad must be 'direct', 'checkpoint' or 'adjoint'; got {grad!r}")
     if batch not in ("joint", "each"):
         raise ValueError(f"batch must be 'joint' or 'each'; got {batch!r}")
     if not (_is_finite(max_steps) and max_steps >= 1):
@@ -99,6 +101,16 @@ def check_together(
     elif method in SDE_METHODS:
         name = getattr(field, "__name__", type(field).__name__)
         raise ValueError(f"method {method!r} is for an SDE; got the field {name}")
+    if isinstance(field, Hamiltonian):
+        _check_hamiltonian(field, t, method)
+    elif method in HAMILTONIAN_METHODS:
+        raise ValueError(
+            f"method {method!r} is for a Hamiltonian; got the field {type(field).__name__}"
+        )
+    if grad == "adjoint" and method not in (*TABLEAUS, *SPLITTINGS):
+        raise ValueError(
+            f'grad="adjoint" needs a method of {[*TABLEAUS, *SPLITTINGS]}; got {method!r}'
+        )
     if batch == "each":
         if method not in TABLEAUS or not TABLEAUS[method].adaptive or dt is not None:
             raise ValueError(
@@ -109,13 +121,23 @@ def check_together(
     if delegated and grad != "direct":
         raise ValueError(f'torchdiffeq needs grad="direct"; got {grad!r}')
     for name, wanted in asked.items():
-        if wanted and (batch == "each" or method not in TABLEAUS):
+        able = method in TABLEAUS or (name == "compile" and method in SPLITTINGS)
+        if wanted and (batch == "each" or not able):
             raise ValueError(
                 f'{name}=True needs an ordinary differential equation with batch="joint" and a '
                 f"method of sciflow; got batch={batch!r}, method={method!r}"
             )
     if asked.get("dense") and grad != "direct":
         raise ValueError(f'dense=True needs grad="direct"; got {grad!r}')
+
+
+def _check_hamiltonian(field: Hamiltonian, t: Tensor, method: str) -> None:
+    if field.friction and method != "baoab":
+        raise ValueError(f"friction needs method 'baoab'; got {method!r} with {field.friction:g}")
+    if method == "baoab" and bool(t[-1] < t[0]):
+        raise ValueError("t must increase with 'baoab': a heat bath cannot be undone")
+    if method == "hmc" and not field.kT:
+        raise ValueError("'hmc' needs a temperature: Hamiltonian(..., kT=...); got kT=0")
 
 
 def check_state(leaves: list[Tensor]) -> None:
@@ -129,21 +151,6 @@ def check_state(leaves: list[Tensor]) -> None:
         if not bool(fine.all()):
             bad = (~fine).nonzero()[0].tolist()
             raise ValueError(f"y0 must be finite; leaf {i} is not, first at index {bad}")
-
-
-def check_slopes(slopes: list[Any], y: list[Tensor]) -> None:
-    """The first answer of a field, against the state."""
-    for slope in slopes:
-        if not isinstance(slope, Tensor):
-            raise TypeError(f"the field must return tensors; got {type(slope).__name__}")
-    got, expected = [tuple(k.shape) for k in slopes], [tuple(x.shape) for x in y]
-    if got != expected:
-        raise ValueError(f"the field must return the shapes of the state {expected}; got {got}")
-    for slope, x in zip(slopes, y, strict=True):
-        if slope.dtype != x.dtype:
-            raise ValueError(
-                f"the field must return the type of the state {x.dtype}; got {slope.dtype}"
-            )
 
 
 def _is_finite(value: Any) -> bool:

@@ -107,7 +107,7 @@ def solve_each(
         h = torch.where(good, size * factor, torch.where(bad, shrunk, h))
         previous_error = torch.where(good, safe.clamp(min=1e-4), previous_error)
         total_error = total_error + torch.where(good, rms, 0.0)
-        k1 = taken.k[-1] if tableau.fsal else f(now + signed, taken.y1)
+        k1 = taken.carry or f(now + signed, taken.y1)
         y, k0 = _choose(good, taken.y1, y), _choose(good, k1, k0)
         now = torch.where(good, finished, now)
     done.status, done.last_t, done.end, done.error = status, now, y, total_error

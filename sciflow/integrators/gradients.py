@@ -12,7 +12,11 @@ from sciflow.shapes import Tensor
 
 
 def march_checkpointed(
-    step: Stepper, tableau: Tableau | None, y0: list[Tensor], plan: list[Move]
+    step: Stepper,
+    tableau: Tableau | None,
+    y0: list[Tensor],
+    plan: list[Move],
+    k0: list[Tensor] | None = None,
 ) -> Progress:
     """Take the steps of a plan, keeping for the backward pass the state at chunk ends only.
 
@@ -22,20 +26,20 @@ def march_checkpointed(
     done = Progress(outputs=[], steps=len(plan))
     size = max(1, math.isqrt(len(plan)))
     n = len(y0)
-    y, k0 = y0, None
+    y = y0
     for first in range(0, len(plan), size):
         chunk = plan[first : first + size]
 
         def run(*leaves: Tensor, chunk: list[Move] = chunk) -> tuple[Tensor, ...]:
             part = march(step, tableau, list(leaves[:n]), chunk, k0=list(leaves[n:]) or None)
             flat = [leaf for output in part.outputs for leaf in output]
-            return (*part.end, *(part.k_end or []), *flat)
+            return (*part.end, *flat, *(part.k_end or []))
 
         # The noise of an SDE is a function of its seed: no random state needs to be restored.
         result = checkpoint(run, *y, *(k0 or []), use_reentrant=False, preserve_rng_state=False)
-        y, rest = list(result[:n]), list(result[n:])
-        if tableau is not None and tableau.fsal:
-            k0, rest = rest[:n], rest[n:]
-        done.outputs += [rest[i : i + n] for i in range(0, len(rest), n)]
+        flat = n * (1 + sum(len(move.outputs) for move in chunk))
+        rows = [list(result[i : i + n]) for i in range(0, flat, n)]
+        y, k0 = rows[0], list(result[flat:]) or None
+        done.outputs += rows[1:]
     done.end, done.k_end = y, k0
     return done

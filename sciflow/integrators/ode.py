@@ -28,7 +28,7 @@ PI_BETA = 0.04
 # The smallest step, as a fraction of the whole span, where the time itself would allow less.
 TINY = 1e-20
 
-# From t over h: state, its slope where known, samples that still move (None: all).
+# From t over h: state, what the step before left for this one, samples that move (None: all).
 Stepper = Callable[[Time, Time, list[Tensor], list[Tensor] | None, Tensor | None], Step]
 
 
@@ -114,7 +114,7 @@ def march(
             else:
                 done.outputs.append(interpolate(tableau, taken, u))
         y = taken.y1
-        k0 = taken.k[-1] if tableau is not None and tableau.fsal else None
+        k0 = taken.carry
         if dense:
             done.record.append(taken)
     done.steps = len(plan)
@@ -207,7 +207,7 @@ def solve_adaptive(
         h = size * min(GROW, max(SHRINK, factor))
         previous_error = max(norm, 1e-4)
         now, y = finished, taken.y1
-        k0 = taken.k[-1] if tableau.fsal else f(here + signed, y)
+        k0 = taken.carry or f(here + signed, y)
         done.steps += 1
     while len(done.outputs) < len(times):  # only failed samples are missing
         done.outputs.append(y)

@@ -33,6 +33,7 @@ def finish(
     rejected: int | Tensor,
     throw: bool,
     dense: tuple[Tableau, LeafField] | None = None,
+    acceptance: Tensor | None = None,
 ) -> Solution:
     """Put the solution together; raise where samples failed and ``throw`` is set.
 
@@ -55,7 +56,9 @@ def finish(
     error = done.error
     if isinstance(error, Tensor) and error.ndim == 0:
         error = float(error)
-    stats = Stats(nfe, steps, rejected, error, status, last_t, structure.join(done.end))
+    stats = Stats(
+        nfe, steps, rejected, error, status, last_t, structure.join(done.end), acceptance
+    )
     interpolant = None
     if dense is not None:
         interpolant = partial(

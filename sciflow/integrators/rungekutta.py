@@ -22,13 +22,17 @@ def value_of(time: Time) -> float:
 
 
 class Step(NamedTuple):
-    """One step: where it began, where it ended, and its stages (stage, leaf)."""
+    """One step: where it began, where it ended, and its stages (stage, leaf).
+
+    ``carry`` is what the next step need not compute again: a slope, a force.
+    """
 
     t: Time
     h: Time
     y0: list[Tensor]
     y1: list[Tensor]
     k: list[list[Tensor]]
+    carry: list[Tensor] | None = None
 
 
 def increment(h: Time, weights: Sequence[float | Tensor], slopes: Sequence[Tensor]) -> Tensor:
@@ -99,7 +103,7 @@ def rk_step(
     y1 = [increment(h, tableau.b, slopes[i]).add_(y) for i, y in enumerate(y0)]
     if tableau.fsal:  # the last stage is the slope at the solution itself
         k.append(_held(f(t + h, y1), alive))
-    return Step(t, h, y0, y1, k)
+    return Step(t, h, y0, y1, k, k[-1] if tableau.fsal else None)
 
 
 def _held(slopes: list[Tensor], alive: Tensor | None) -> list[Tensor]:

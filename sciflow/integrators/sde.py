@@ -9,8 +9,14 @@ from typing import Any
 import torch
 
 from sciflow.integrators.brownian import Brownian
-from sciflow.integrators.ode import Move
+from sciflow.integrators.fields import SDE
+from sciflow.integrators.gradients import march_checkpointed
+from sciflow.integrators.leaves import host_time, on_leaves
+from sciflow.integrators.ode import Move, march
+from sciflow.integrators.outcome import finish
 from sciflow.integrators.rungekutta import LeafField, Step, Time, value_of
+from sciflow.integrators.solution import Solution
+from sciflow.integrators.state import Structure
 from sciflow.shapes import Tensor
 
 Noise = list[Tensor | None]
@@ -126,3 +132,34 @@ def dyadic_plan(t: list[float], dt: float) -> list[Move]:
         plan += [Move(a, b - a) for a, b in zip(knots[:-2], knots[1:-1], strict=True)]
         plan.append(Move(knots[-2], knots[-1] - knots[-2], (1.0,)))
     return plan
+
+
+def solve_sde(
+    field: SDE,
+    leaves: list[Tensor],
+    structure: Structure,
+    t: Tensor,
+    times: list[float],
+    method: str,
+    dt: float,
+    grad: str,
+    throw: bool,
+    seed: int,
+) -> Solution:
+    """Solve by one of ``SDE_METHODS``; the arguments are checked."""
+    f = on_leaves(field.drift, structure, leaves)
+    at = host_time(leaves)
+
+    def g(time: Time, y: list[Tensor]) -> list[Any]:
+        value = field.diffusion
+        if callable(value):
+            value = value(at(time), structure.join(y))
+        return structure.split(value, "diffusion")
+
+    step = SDEStepper(method, f, g, leaves, times, dt, seed)
+    plan = dyadic_plan(times, dt)
+    run = march_checkpointed if grad == "checkpoint" else march
+    done = run(step, None, leaves, plan)
+    done.outputs.insert(0, leaves)
+    nfe = done.steps * (2 if method == "heun_strat" else 1)
+    return finish(done, t, structure, nfe, done.steps, 0, throw)

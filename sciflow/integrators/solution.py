@@ -38,6 +38,7 @@ class Stats:
         last_t: time of the last good state, per sample; with constant steps, looked for among the
             outputs only.
         last_y: last good state; where all samples are OK it equals the final state.
+        acceptance: with ``hmc``, the part of the transitions that were accepted, per sample.
     """
 
     nfe: int | Tensor
@@ -47,6 +48,7 @@ class Stats:
     status: Tensor
     last_t: Tensor
     last_y: State = field(repr=False)
+    acceptance: Tensor | None = None
 
     @property
     def ok(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -12,29 +11,24 @@ import torch
 from sciflow.integrators.checks import (
     DELEGATED,
     check_arguments,
-    check_slopes,
     check_state,
     check_times,
     check_together,
 )
+from sciflow.integrators.compiled import compiled_step
+from sciflow.integrators.delegate import delegate
 from sciflow.integrators.each import solve_each
-from sciflow.integrators.fields import SDE
+from sciflow.integrators.fields import SDE, Hamiltonian
 from sciflow.integrators.gradients import march_checkpointed
-from sciflow.integrators.ode import (
-    Control,
-    Progress,
-    Stepper,
-    batch_shape,
-    fixed_plan,
-    march,
-    solve_adaptive,
-)
+from sciflow.integrators.hamiltonian import HAMILTONIAN_METHODS, solve_hamiltonian
+from sciflow.integrators.leaves import on_leaves
+from sciflow.integrators.ode import Control, fixed_plan, march, solve_adaptive
 from sciflow.integrators.outcome import finish
-from sciflow.integrators.rungekutta import LeafField, Step, Time, rk_step
-from sciflow.integrators.sde import SDEStepper, dyadic_plan
-from sciflow.integrators.solution import Solution, Status
-from sciflow.integrators.state import State, Structure, flatten
-from sciflow.integrators.tableaus import TABLEAUS, Tableau
+from sciflow.integrators.rungekutta import rk_step
+from sciflow.integrators.sde import solve_sde
+from sciflow.integrators.solution import Solution
+from sciflow.integrators.state import State, flatten
+from sciflow.integrators.tableaus import TABLEAUS
 from sciflow.shapes import Tensor
 
 Field = Callable[[Any, Any], Any]
@@ -48,7 +42,7 @@ def integrate(
     rtol: float = 1e-5,
     atol: float = 1e-6,
     dt: float | None = None,
-    grad: Literal["direct", "checkpoint"] = "direct",
+    grad: Literal["direct", "checkpoint", "adjoint"] = "direct",
     batch: Literal["joint", "each"] = "joint",
     generator: torch.Generator | None = None,
     seed: int | None = None,
@@ -114,13 +108,20 @@ def integrate(
     if isinstance(field, SDE):
         assert dt is not None
         key = _seed(generator, seed)
-        return _solve_sde(field, leaves, structure, t, host, method, dt, grad, throw, key)
+        return solve_sde(field, leaves, structure, t, host, method, dt, grad, throw, key)
     if hasattr(field, "prepared"):
         field = field.prepared(y0, _generator(field, generator, seed, leaves[0].device))
-    f = _on_leaves(field, structure, leaves)
+    if method in HAMILTONIAN_METHODS:
+        assert isinstance(field, Hamiltonian)
+        noisy = method in ("baoab", "hmc")
+        key = _seed(generator, seed) if noisy else 0
+        return solve_hamiltonian(
+            field, leaves, structure, t, times, method, dt, grad, throw, key, compile
+        )
+    f = on_leaves(field, structure, leaves)
     if method.startswith(DELEGATED):
         name = method.removeprefix(DELEGATED)
-        return _delegate(f, leaves, structure, t, name, rtol, atol, dt, throw)
+        return delegate(f, leaves, structure, t, name, rtol, atol, dt, throw)
 
     tableau = TABLEAUS[method]
     in_norm = getattr(field, "in_error_norm", (True,) * len(leaves))
@@ -135,7 +136,9 @@ def integrate(
     adaptive = tableau.adaptive and dt is None
     keep = dense if dense is not None else adaptive and grad == "direct"
     step = (
-        _compiled(field, tableau, structure, leaves) if compile else partial(rk_step, f, tableau)
+        compiled_step(field, tableau, structure, leaves)
+        if compile
+        else partial(rk_step, f, tableau)
     )
     if not adaptive:
         plan = fixed_plan(times, dt)
@@ -158,143 +161,11 @@ def integrate(
     return finish(done, t, structure, nfe, done.steps, done.rejected, throw, dense_needs)
 
 
-def _on_leaves(field: Any, structure: Structure, leaves: list[Tensor]) -> LeafField:
-    """The field as a function of leaves; its first answer is checked against the state."""
-    host_time = _host_time(leaves)
-    checked = False
-
-    def f(t: Time, y: list[Tensor]) -> list[Tensor]:
-        nonlocal checked
-        slopes = structure.split(field(host_time(t), structure.join(y)), "what the field returns")
-        if not checked:
-            check_slopes(slopes, y)
-            checked = True
-        return slopes
-
-    return f
-
-
-def _host_time(leaves: list[Tensor]) -> Callable[[Time], Tensor]:
-    """Times as a field sees them: tensors of the state's real type, on its device."""
-    first = leaves[0]
-    like = torch.empty((), dtype=first.dtype, device=first.device).real
-    dtype, device = like.dtype, like.device
-
-    def convert(t: Time) -> Tensor:
-        if isinstance(t, Tensor):
-            return t.to(device, dtype)
-        return torch.full((), t, dtype=dtype, device=device)
-
-    return convert
-
-
-# Compiled steps, the latest last. A key holds its field, so the number of them is bounded.
-_COMPILED: OrderedDict[Any, Stepper] = OrderedDict()
-_MOST_COMPILED = 32
-
-
-def _compiled(field: Any, tableau: Tableau, structure: Structure, leaves: list[Tensor]) -> Stepper:
-    """The step as one compiled function, kept for later solves of the same field and state."""
-    types = tuple((leaf.dtype, leaf.device) for leaf in leaves)
-    key = (field, tableau, repr(structure.template), types)
-    if key not in _COMPILED:
-        f = _on_leaves(field, structure, leaves)
-        compiled = torch.compile(partial(rk_step, f, tableau), dynamic=False)
-
-        def step(
-            t: Time,
-            h: Time,
-            y: list[Tensor],
-            k0: list[Tensor] | None,
-            alive: Tensor | None = None,
-        ) -> Step:
-            # As tensors, times are inputs of the graph; as floats they would be constants of it.
-            t, h = (torch.as_tensor(s, dtype=torch.float64) for s in (t, h))
-            return compiled(t, h, y, k0, alive)
-
-        _COMPILED[key] = step
-        while len(_COMPILED) > _MOST_COMPILED:
-            _COMPILED.popitem(last=False)
-    _COMPILED.move_to_end(key)
-    return _COMPILED[key]
-
-
-def _solve_sde(
-    field: SDE,
-    leaves: list[Tensor],
-    structure: Structure,
-    t: Tensor,
-    times: list[float],
-    method: str,
-    dt: float,
-    grad: str,
-    throw: bool,
-    seed: int,
-) -> Solution:
-    f = _on_leaves(field.drift, structure, leaves)
-    host_time = _host_time(leaves)
-
-    def g(time: Time, y: list[Tensor]) -> list[Any]:
-        value = field.diffusion
-        if callable(value):
-            value = value(host_time(time), structure.join(y))
-        return structure.split(value, "diffusion")
-
-    step = SDEStepper(method, f, g, leaves, times, dt, seed)
-    plan = dyadic_plan(times, dt)
-    run = march_checkpointed if grad == "checkpoint" else march
-    done = run(step, None, leaves, plan)
-    done.outputs.insert(0, leaves)
-    nfe = done.steps * (2 if method == "heun_strat" else 1)
-    return finish(done, t, structure, nfe, done.steps, 0, throw)
-
-
-def _delegate(
-    f: LeafField,
-    leaves: list[Tensor],
-    structure: Structure,
-    t: Tensor,
-    name: str,
-    rtol: float,
-    atol: float,
-    dt: float | None,
-    throw: bool,
-) -> Solution:
-    """Solve by torchdiffeq."""
-    from torchdiffeq import odeint
-    from torchdiffeq._impl.odeint import SOLVERS
-
-    if name not in SOLVERS:
-        raise ValueError(f"method of torchdiffeq must be one of {sorted(SOLVERS)}; got {name!r}")
-    count = 0
-
-    def counted(time: Tensor, y: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        nonlocal count
-        count += 1
-        return tuple(f(time, list(y)))
-
-    done = Progress(outputs=[leaves])
-    options = {} if dt is None else {"step_size": dt}
-    try:
-        columns = odeint(
-            counted, tuple(leaves), t, rtol=rtol, atol=atol, method=name, options=options
-        )
-        done.outputs += [list(row) for row in zip(*(y[1:] for y in columns), strict=True)]
-    except AssertionError:  # torchdiffeq says so where a step underflows
-        shape = batch_shape(leaves)
-        done.status = torch.full(shape, int(Status.DT_UNDERFLOW), device=leaves[0].device)
-        done.last_t = t.detach()[0].to(leaves[0].device, torch.float64).expand(shape)
-        done.outputs += [leaves] * (len(t) - 1)
-    done.end = done.outputs[-1]
-    # torchdiffeq does not report its steps.
-    return finish(done, t, structure, count, 0, 0, throw)
-
-
 def _seed(generator: torch.Generator | None, seed: int | None) -> int:
     if seed is not None:
         return seed
     if generator is None:
-        raise ValueError("an SDE draws random numbers: give seed or generator; got neither")
+        raise ValueError("this method draws random numbers: give seed or generator; got neither")
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 

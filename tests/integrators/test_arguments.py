@@ -10,6 +10,11 @@ UNIT = torch.tensor([0.0, 1.0], dtype=torch.float64)
 DECAY = lambda t, y: -y
 NOISE = sciflow.SDE(DECAY, 1.0)
 OU = dict(field=NOISE, method="euler_maruyama", dt=0.1, seed=0)
+ENERGY = lambda q: 0.5 * q.square().sum(1)
+BATH = sciflow.Hamiltonian(ENERGY, friction=1.0, kT=1.0)
+SPRING = dict(
+    field=sciflow.Hamiltonian(ENERGY), y0=(torch.ones(3, 2), torch.ones(3, 2)), method="leapfrog"
+)
 
 BAD = [
     (dict(t=[0.0, 1.0]), TypeError, "t must be a floating-point tensor of times; got list"),
@@ -53,7 +58,31 @@ BAD = [
     (dict(rtol=0, atol=0), ValueError, "rtol and atol must not both be zero"),
     (dict(dt=0.0), ValueError, "dt must be a finite positive number.*got 0.0"),
     (dict(dt=-0.1), ValueError, "dt must be a finite positive number.*got -0.1"),
-    (dict(grad="adjoint"), ValueError, "grad must be 'direct' or 'checkpoint'; got 'adjoint'"),
+    (dict(grad="auto"), ValueError, "grad must be 'direct', 'checkpoint' or.*; got 'auto'"),
+    (dict(OU, grad="adjoint"), ValueError, "grad=\"adjoint\" needs a method of .*'dopri5'.*'leap"),
+    (dict(method="leapfrog"), ValueError, "'leapfrog' is for a Hamiltonian; got the field func"),
+    (dict(SPRING, y0=torch.ones(3, 2)), TypeError, r"a Hamiltonian must be \(q, p\); got Tensor"),
+    (
+        dict(SPRING, y0=(torch.ones(3, 2), torch.ones(3))),
+        ValueError,
+        r"q and p of one shape.*\(3, 2\).*\(3,\)",
+    ),
+    (
+        dict(SPRING, field=sciflow.Hamiltonian(lambda q: q.sum(0))),
+        ValueError,
+        r"potential must give an energy per sample.*got \(2,\)",
+    ),
+    (dict(SPRING, field=BATH), ValueError, "friction needs method 'baoab'; got 'leapfrog'"),
+    (dict(SPRING, field=BATH, method="dopri5"), ValueError, "friction needs method 'baoab'"),
+    (dict(SPRING, method="baoab"), ValueError, "draws random numbers: give seed or generator"),
+    (
+        dict(SPRING, field=BATH, method="baoab", seed=0, t=UNIT.flip(0)),
+        ValueError,
+        "t must increase with 'baoab'",
+    ),
+    (dict(SPRING, method="hmc", seed=0), ValueError, "'hmc' needs a temperature.*got kT=0"),
+    (dict(SPRING, dense=True), ValueError, "dense=True needs"),
+    (dict(SPRING, batch="each"), ValueError, 'batch="each" needs an adaptive'),
     (dict(batch="one"), ValueError, "batch must be 'joint' or 'each'; got 'one'"),
     (dict(max_steps=0), ValueError, "max_steps must be at least 1; got 0"),
     (dict(seed=1.5), TypeError, "seed must be an integer; got float"),
@@ -130,6 +159,18 @@ def test_refused(given, error, message, unchecked):
 def test_the_drift_of_an_sde_is_callable(unchecked):
     with pytest.raises(TypeError, match="drift must be callable; got int"):
         sciflow.SDE(3, 1.0)
+
+
+def test_a_hamiltonian_is_physical(unchecked):
+    for given, error, message in (
+        (dict(potential=1.0), TypeError, "potential must be callable; got float"),
+        (dict(mass=0.0), ValueError, "mass must be positive; got 0.0"),
+        (dict(mass=torch.tensor([1.0, -1.0])), ValueError, "mass must be positive"),
+        (dict(friction=-1.0), ValueError, "friction must be a finite number, not negative"),
+        (dict(kT=float("nan")), ValueError, "kT must be a finite number, not negative; got nan"),
+    ):
+        with pytest.raises(error, match=message):
+            sciflow.Hamiltonian(**dict(potential=ENERGY) | given)
 
 
 def test_no_dense_output_says_how_to_get_it():
