@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from sciflow.integrators.adjoint import solve_adjoint
 from sciflow.integrators.checks import (
     DELEGATED,
     check_arguments,
@@ -140,7 +141,9 @@ def integrate(
         if compile
         else partial(rk_step, f, tableau)
     )
-    if not adaptive:
+    if grad == "adjoint":
+        done = solve_adjoint(field, f, tableau, leaves, t, dt, control, step)
+    elif not adaptive:
         plan = fixed_plan(times, dt)
         if grad == "checkpoint":
             done = march_checkpointed(step, tableau, leaves, plan)
