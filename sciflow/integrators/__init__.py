@@ -1,6 +1,6 @@
 """The one integrator of ordinary and stochastic differential equations."""
 
-from sciflow.integrators.brownian import Brownian
+from sciflow.integrators.brownian import Brownian, BrownianWithArea
 from sciflow.integrators.divergence import exact_divergence, hutchinson_divergence
 from sciflow.integrators.fields import SDE, Hamiltonian, WithLogDensity
 from sciflow.integrators.hamiltonian import HAMILTONIAN_METHODS
@@ -17,6 +17,7 @@ __all__ = [
     "SPLITTINGS",
     "TABLEAUS",
     "Brownian",
+    "BrownianWithArea",
     "Hamiltonian",
     "Solution",
     "Stats",

@@ -23,24 +23,29 @@ from sciflow.shapes import Tensor
 class SDE:
     """Stochastic differential equation ``dy = drift(t, y) dt + diffusion(t, y) dW``.
 
-    The noise is diagonal: each element of the state has its own Wiener process. Whether the
-    equation is read in the sense of Ito or of Stratonovich is decided by the method
-    (``euler_maruyama``: Ito; ``heun_strat``: Stratonovich); for noise that does not depend on
-    the state both are the same.
+    Whether the equation is read in the sense of Ito or of Stratonovich is decided by the method
+    (``euler_maruyama``: Ito; ``heun_strat`` and ``reversible_heun``: Stratonovich); for noise
+    that does not depend on the state both are the same, and ``sra1`` is the method to take.
 
     Attributes:
         drift: ``drift(t, y)`` with the structure and shapes of the state; state per time.
         diffusion: a number, a nest of numbers with the structure of the state (0 for a leaf
             without noise), or a callable ``diffusion(t, y)`` that gives such a nest of tensors or
             numbers; state per square root of time.
+        noise: ``"diagonal"``: each element of the state has its own Wiener process;
+            ``"scalar"``: each sample has one, for all its elements and leaves; ``"matrix"``: the
+            state is one tensor (..., dim), the diffusion (..., dim, m), and each sample has m.
     """
 
     drift: Callable[[Tensor, State], State]
     diffusion: Callable[[Tensor, State], State] | Any
+    noise: Literal["diagonal", "scalar", "matrix"] = "diagonal"
 
     def __post_init__(self) -> None:
         if not callable(self.drift):
             raise TypeError(f"drift must be callable; got {type(self.drift).__name__}")
+        if self.noise not in ("diagonal", "scalar", "matrix"):
+            raise ValueError(f"noise must be 'diagonal', 'scalar' or 'matrix'; got {self.noise!r}")
 
 
 class WithLogDensity:

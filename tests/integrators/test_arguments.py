@@ -122,6 +122,16 @@ BAD = [
     (dict(method="torchdiffeq:dopri5", dense=True), ValueError, "dense=True needs"),
     (dict(OU, method="dopri5"), ValueError, "method for an SDE must be one of .*got 'dopri5'"),
     (dict(OU, method="torchdiffeq:dopri5"), ValueError, "method for an SDE must be one of"),
+    (
+        dict(OU, method="sra1", field=sciflow.SDE(DECAY, lambda t, y: y)),
+        ValueError,
+        "'sra1' is for additive noise, but the diffusion depends on the state",
+    ),
+    (
+        dict(OU, field=sciflow.SDE(DECAY, torch.ones(3, 2), noise="matrix")),
+        ValueError,
+        r"matrix noise needs a state of one tensor.*\(3, 2\); got \(3, 2\)",
+    ),
     (dict(OU, dt=None), ValueError, "an SDE needs dt, the step in units of t; got None"),
     (dict(OU, dt=1e-12), ValueError, r"dt must be at least .*, span / 2\*\*26; got 1e-12"),
     (dict(OU, seed=None), ValueError, "draws random numbers: give seed or generator; got neither"),
@@ -159,6 +169,8 @@ def test_refused(given, error, message, unchecked):
 def test_the_drift_of_an_sde_is_callable(unchecked):
     with pytest.raises(TypeError, match="drift must be callable; got int"):
         sciflow.SDE(3, 1.0)
+    with pytest.raises(ValueError, match="noise must be 'diagonal', 'scalar' or.*got 'full'"):
+        sciflow.SDE(DECAY, 1.0, noise="full")
 
 
 def test_a_hamiltonian_is_physical(unchecked):

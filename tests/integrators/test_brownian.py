@@ -1,12 +1,14 @@
 """The Wiener process is a function of its seed, and a Wiener process."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 import sciflow
-from sciflow.integrators import Brownian
+from sciflow.integrators import Brownian, BrownianWithArea
 
 
 def close(a, b):
@@ -186,3 +188,112 @@ def test_generator_seeds_the_path(generator):
     assert not torch.equal(a, b)
     generator.set_state(state)
     assert torch.equal(solve(), a)
+
+
+# ------------------------------------------------------------------------- space-time Levy area
+
+
+def mean_of(path, a, b):
+    """Increment of W over [a, b], and the mean of W(s) - W(a)."""
+    increment, area = path.increment_and_area(a, b)
+    return increment, 0.5 * increment + area
+
+
+@pytest.mark.parametrize("times", [[0.0, 0.25, 0.5, 1.0], [-0.7, 0.1, 0.33, 2.0, 2.5]])
+def test_areas_add_up_to_the_integral_of_the_path(times):
+    path = BrownianWithArea(3, (5,))
+    w = integral = torch.zeros(5)
+    for a, b in zip(times[:-1], times[1:], strict=True):
+        increment, mean = mean_of(path, a, b)
+        integral = integral + (b - a) * (w + mean)
+        w = w + increment
+    increment, mean = mean_of(BrownianWithArea(3, (5,)), times[0], times[-1])
+    close(w, increment)
+    close(integral, (times[-1] - times[0]) * mean)
+    close(BrownianWithArea(3, (5,))(times[0], times[-1]), w)
+    # walked the other way: W(s) - W(b), its mean over the same interval
+    back, mean_back = mean_of(path, times[-1], times[0])
+    close(back, -w)
+    close(mean_back, mean - w)
+
+
+def test_law_of_increment_and_area():
+    n = 20_000
+    path = BrownianWithArea(7, (n,))
+    columns = []
+    for a, b in ((0.0, 0.25), (0.25, 0.5), (0.5, 0.9), (-0.3, -0.1)):
+        for x, variance in zip(path.increment_and_area(a, b), (b - a, (b - a) / 12), strict=True):
+            z = x.numpy() / np.sqrt(variance)
+            assert abs(z.var() - 1) < 4 * np.sqrt(2 / n)
+            assert stats.kstest(z, "norm").pvalue > 1e-3
+            columns.append(z)
+    correlation = np.corrcoef(columns) - np.eye(len(columns))
+    assert np.abs(correlation).max() < 4.5 / np.sqrt(n)
+
+
+# ------------------------------------------------------------------------------- kinds of noise
+
+UNIT = torch.tensor([0.0, 1.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("method", ["euler_maruyama", "heun_strat", "reversible_heun", "sra1"])
+def test_scalar_noise_is_one_process_per_sample(method):
+    field = sciflow.SDE(lambda t, y: (0 * y[0], 0 * y[1]), (1.0, 2.0), noise="scalar")
+    y0 = (torch.zeros(500, 3), torch.zeros(500))
+    x, z = sciflow.integrate(field, y0, UNIT, method=method, dt=0.25, seed=2).y
+    close(x[-1], x[-1][:, :1].expand(-1, 3))
+    close(2 * x[-1][:, 0], z[-1])
+    assert abs(float(x[-1][:, 0].var()) - 1) < 4 * (2 / 500) ** 0.5
+
+
+@pytest.mark.parametrize("method", ["euler_maruyama", "heun_strat", "reversible_heun", "sra1"])
+def test_matrix_noise_has_the_covariance_of_its_matrix(method):
+    """Additive: y(1) = y0 + B W(1); two states driven by three processes."""
+    b = torch.tensor([[1.0, 0.5, 0.0], [-0.3, 0.2, 0.8]])
+    for diffusion in (b, lambda t, y: b.expand(len(y), 2, 3)):
+        field = sciflow.SDE(lambda t, y: 0 * y, diffusion, noise="matrix")
+        y0 = torch.zeros(20_000, 2)
+        y = sciflow.integrate(field, y0, UNIT, method=method, dt=0.5, seed=2).y[-1]
+        torch.testing.assert_close(torch.cov(y.T), b @ b.T, rtol=0, atol=0.05)
+    w = (BrownianWithArea if method == "sra1" else Brownian)(2, (20_000, 3))(0.0, 1.0)
+    close(y, w @ b.T)
+
+
+def test_matrix_noise_of_rotation():
+    """dy = J y o dW keeps |y| in the sense of Stratonovich, and |y|^2 grows as exp(t) in Ito's."""
+    turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    field = sciflow.SDE(lambda t, y: 0 * y, lambda t, y: (y @ turn.T)[..., None], noise="matrix")
+    y0 = torch.tensor([[1.0, 0.0]]).expand(500, 2)
+
+    def end(method):
+        return sciflow.integrate(field, y0, UNIT, method=method, dt=2.0**-9, seed=1).y[-1]
+
+    w = Brownian(1, (500, 1))(0.0, 1.0)
+    exact = torch.cat([torch.cos(w), torch.sin(w)], 1)
+    for method in ("heun_strat", "reversible_heun"):
+        assert (end(method) - exact).abs().mean() < 4e-3
+    ito = end("euler_maruyama")
+    assert (ito - math.exp(0.5) * exact).abs().mean() < 0.1
+
+
+def test_reversible_heun_can_be_undone():
+    """y and z of a step backwards are those before it: the map is its own inverse."""
+    from sciflow.integrators.sde import Piece, reversible_heun
+
+    def f(t, y):
+        return [torch.sin(y[0]) + t]
+
+    def g(t, y):
+        return [0.3 * torch.cos(y[0])]
+
+    y = [torch.randn(4, 2)]
+    carry, states = None, [y]
+    steps = [torch.randn(4, 2) * 0.1 for _ in range(20)]
+    for i, dw in enumerate(steps):
+        piece = Piece([dw], [], False)
+        y, carry = reversible_heun(f, g, 0.01 * i, 0.01, y, piece, carry)
+        states.append(y)
+    for i in reversed(range(len(steps))):
+        piece = Piece([-steps[i]], [], False)
+        y, carry = reversible_heun(f, g, 0.01 * (i + 1), -0.01, y, piece, carry)
+        close(y[0], states[i][0])
