@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 
+from sciflow.integrators.delegate import is_delegated
 from sciflow.integrators.fields import SDE, Hamiltonian
 from sciflow.integrators.hamiltonian import HAMILTONIAN_METHODS
 from sciflow.integrators.rungekutta import Time
 from sciflow.integrators.sde import SDE_METHODS
 from sciflow.integrators.splitting import SPLITTINGS
-from sciflow.integrators.tableaus import TABLEAUS
+from sciflow.integrators.tableaus import TABLEAUS, Rosenbrock
 from sciflow.shapes import Tensor
-
-DELEGATED = "torchdiffeq:"
 
 
 def check_times(t: Any, batch: str, leaves: list[Tensor]) -> tuple[list[Time], list[float]]:
@@ -57,8 +56,10 @@ def check_arguments(
 ) -> None:
     """Each argument by itself."""
     known = [*TABLEAUS, *SDE_METHODS, *HAMILTONIAN_METHODS]
-    if not isinstance(method, str) or not (method in known or method.startswith(DELEGATED)):
-        raise ValueError(f"method must be one of {known} or '{DELEGATED}NAME'; got {method!r}")
+    if not isinstance(method, str) or not (method in known or is_delegated(method)):
+        raise ValueError(
+            f"method must be one of {known} or 'torchdiffeq:NAME' or 'scipy:NAME'; got {method!r}"
+        )
     for name, value in (("rtol", rtol), ("atol", atol)):
         if not (_is_finite(value) and value >= 0):
             raise ValueError(f"{name} must be a finite number, not negative; got {value!r}")
@@ -88,7 +89,6 @@ def check_together(
     """Arguments that exclude each other; ``asked`` holds ``compile`` and ``dense``."""
     if not callable(field) and not isinstance(field, SDE):
         raise TypeError(f"field must be callable, f(t, y), or an SDE; got {type(field).__name__}")
-    delegated = method.startswith(DELEGATED)
     if isinstance(field, SDE):
         if method not in SDE_METHODS:
             raise ValueError(
@@ -107,9 +107,10 @@ def check_together(
         raise ValueError(
             f"method {method!r} is for a Hamiltonian; got the field {type(field).__name__}"
         )
-    if grad == "adjoint" and method not in (*TABLEAUS, *SPLITTINGS):
+    explicit = [name for name in TABLEAUS if not isinstance(TABLEAUS[name], Rosenbrock)]
+    if grad == "adjoint" and method not in (*explicit, *SPLITTINGS):
         raise ValueError(
-            f'grad="adjoint" needs a method of {[*TABLEAUS, *SPLITTINGS]}; got {method!r}'
+            f'grad="adjoint" needs a method of {[*explicit, *SPLITTINGS]}; got {method!r}'
         )
     if batch == "each":
         if method not in TABLEAUS or not TABLEAUS[method].adaptive or dt is not None:
@@ -118,10 +119,10 @@ def check_together(
             )
         if grad != "direct":
             raise ValueError(f'batch="each" needs grad="direct"; got {grad!r}')
-    if delegated and grad != "direct":
-        raise ValueError(f'torchdiffeq needs grad="direct"; got {grad!r}')
+    if is_delegated(method) and grad != "direct":
+        raise ValueError(f'{method.partition(":")[0]} needs grad="direct"; got {grad!r}')
     for name, wanted in asked.items():
-        able = method in TABLEAUS or (name == "compile" and method in SPLITTINGS)
+        able = method in ((*explicit, *SPLITTINGS) if name == "compile" else TABLEAUS)
         if wanted and (batch == "each" or not able):
             raise ValueError(
                 f'{name}=True needs an ordinary differential equation with batch="joint" and a '

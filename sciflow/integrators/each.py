@@ -14,6 +14,7 @@ from sciflow.integrators.ode import (
     TINY,
     Control,
     Progress,
+    Stepper,
     batch_shape,
     finite_samples,
     rms_of_samples,
@@ -23,7 +24,6 @@ from sciflow.integrators.rungekutta import (
     Step,
     interpolate,
     local_error,
-    rk_step,
     widen,
 )
 from sciflow.integrators.solution import Status
@@ -32,6 +32,7 @@ from sciflow.shapes import Bool, Float, Int, Tensor
 
 
 def solve_each(
+    step: Stepper,
     f: LeafField,
     tableau: Tableau,
     y0: list[Tensor],
@@ -78,13 +79,13 @@ def solve_each(
         size = torch.where(last, remaining, torch.where(remaining < 2 * h, 0.5 * remaining, h))
         size = torch.where(active, size, 0.0)
         signed = torch.where(last, _gap(now, end, direction), direction * size) * active
-        taken = rk_step(f, tableau, now, signed, y, k0)
+        taken = step(now, signed, y, k0, None)
         with torch.no_grad():
             local = local_error(tableau, taken)
             norm, rms = _norms(local, taken, control)
             smallest = torch.maximum(16 * ulp * now.abs(), least)
             # A slope that is not finite does not improve with the step.
-            hopeless = ~norm.isfinite() & ~finite_samples(k0, (len(norm),))
+            hopeless = ~norm.isfinite() & ~finite_samples(taken.k[0], (len(norm),))
         good = active & (norm <= 1.0) & (last | (size >= smallest))
         bad = active & ~good
         rejected = rejected + bad
@@ -107,8 +108,9 @@ def solve_each(
         h = torch.where(good, size * factor, torch.where(bad, shrunk, h))
         previous_error = torch.where(good, safe.clamp(min=1e-4), previous_error)
         total_error = total_error + torch.where(good, rms, 0.0)
-        k1 = taken.carry or f(now + signed, taken.y1)
-        y, k0 = _choose(good, taken.y1, y), _choose(good, k1, k0)
+        y = _choose(good, taken.y1, y)
+        if taken.carry is not None:
+            k0 = _choose(good, taken.carry, k0)
         now = torch.where(good, finished, now)
     done.status, done.last_t, done.end, done.error = status, now, y, total_error
     return done, accepted, rejected

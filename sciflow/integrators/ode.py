@@ -42,6 +42,7 @@ class Progress:
     plan: list[Move] = field(default_factory=list)
     steps: int = 0
     rejected: int = 0
+    extra: int = 0  # evaluations that belong to no step
     error: Tensor | float | None = None
     record: list[Step] = field(default_factory=list)
     status: Tensor | None = None  # None: every sample is still fine
@@ -144,7 +145,8 @@ def solve_adaptive(
     previous_error = 1e-4
 
     now, y, next_output = start, y0, 1
-    k0 = f(t[0], y0)
+    k0: list[Tensor] | None = f(t[0], y0)
+    assert k0 is not None
     h = _first_step(tableau, y0, k0, abs(end - start), control)
     while next_output < len(times):
         if done.steps + done.rejected >= control.max_steps:
@@ -174,7 +176,11 @@ def solve_adaptive(
             _mark(done, stuck, Status.DT_UNDERFLOW, now, y)
             if bool((_status(done, y) != Status.OK).all()):
                 break
-            h = _first_step(tableau, y, k0, abs(end - now), control, _alive_mask(done))
+            slope = k0
+            if slope is None:
+                slope = f(here, y)
+                done.extra += 1
+            h = _first_step(tableau, y, slope, abs(end - now), control, _alive_mask(done))
             continue
         if not accepted:
             shrink = SAFETY * norm**-exponent if math.isfinite(norm) else SHRINK
@@ -207,7 +213,7 @@ def solve_adaptive(
         h = size * min(GROW, max(SHRINK, factor))
         previous_error = max(norm, 1e-4)
         now, y = finished, taken.y1
-        k0 = taken.carry or f(here + signed, y)
+        k0 = taken.carry
         done.steps += 1
     while len(done.outputs) < len(times):  # only failed samples are missing
         done.outputs.append(y)

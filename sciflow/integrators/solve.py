@@ -10,26 +10,30 @@ import torch
 
 from sciflow.integrators.adjoint import solve_adjoint
 from sciflow.integrators.checks import (
-    DELEGATED,
     check_arguments,
     check_state,
     check_times,
     check_together,
 )
 from sciflow.integrators.compiled import compiled_step
-from sciflow.integrators.delegate import delegate
+from sciflow.integrators.delegate import (
+    delegate_to_scipy,
+    delegate_to_torchdiffeq,
+    is_delegated,
+)
 from sciflow.integrators.each import solve_each
 from sciflow.integrators.fields import SDE, Hamiltonian
 from sciflow.integrators.gradients import march_checkpointed
 from sciflow.integrators.hamiltonian import HAMILTONIAN_METHODS, solve_hamiltonian
 from sciflow.integrators.leaves import on_leaves
-from sciflow.integrators.ode import Control, fixed_plan, march, solve_adaptive
+from sciflow.integrators.ode import Control, Stepper, fixed_plan, march, solve_adaptive
 from sciflow.integrators.outcome import finish
+from sciflow.integrators.rosenbrock import RosenbrockStepper
 from sciflow.integrators.rungekutta import rk_step
 from sciflow.integrators.sde import solve_sde
 from sciflow.integrators.solution import Solution
 from sciflow.integrators.state import State, flatten
-from sciflow.integrators.tableaus import TABLEAUS
+from sciflow.integrators.tableaus import TABLEAUS, Rosenbrock
 from sciflow.shapes import Tensor
 
 Field = Callable[[Any, Any], Any]
@@ -120,27 +124,27 @@ def integrate(
             field, leaves, structure, t, times, method, dt, grad, throw, key, compile
         )
     f = on_leaves(field, structure, leaves)
-    if method.startswith(DELEGATED):
-        name = method.removeprefix(DELEGATED)
-        return delegate(f, leaves, structure, t, name, rtol, atol, dt, throw)
+    if is_delegated(method):
+        package, _, name = method.partition(":")
+        peer = delegate_to_scipy if package == "scipy" else delegate_to_torchdiffeq
+        return peer(f, leaves, structure, t, name, rtol, atol, dt, throw)
 
     tableau = TABLEAUS[method]
+    plain: Stepper = partial(rk_step, f, tableau)
+    if isinstance(tableau, Rosenbrock):
+        plain = RosenbrockStepper(f, tableau)
     in_norm = getattr(field, "in_error_norm", (True,) * len(leaves))
     control = Control(rtol, atol, max_steps, tuple(in_norm))
     if batch == "each":
         per_sample = t if t.ndim == 2 else t[:, None].expand(-1, leaves[0].shape[0])
         per_sample = per_sample.to(leaves[0].device, torch.float64)
-        done, accepted, rejected = solve_each(f, tableau, leaves, per_sample, control)
-        evaluations = 1 + (tableau.stages - 1) * (accepted + rejected)
+        done, accepted, rejected = solve_each(plain, f, tableau, leaves, per_sample, control)
+        evaluations = 1 + (tableau.stages - tableau.fsal) * (accepted + rejected)
         return finish(done, t, structure, evaluations, accepted, rejected, throw)
 
     adaptive = tableau.adaptive and dt is None
     keep = dense if dense is not None else adaptive and grad == "direct"
-    step = (
-        compiled_step(field, tableau, structure, leaves)
-        if compile
-        else partial(rk_step, f, tableau)
-    )
+    step = compiled_step(field, tableau, structure, leaves) if compile else plain
     if grad == "adjoint":
         done = solve_adjoint(field, f, tableau, leaves, t, dt, control, step)
     elif not adaptive:
@@ -159,7 +163,8 @@ def integrate(
         done.outputs[1 : 1 + len(replayed.outputs)] = replayed.outputs
         done.end = replayed.end
     taken = done.steps + done.rejected
-    nfe = 1 + (tableau.stages - 1) * taken if tableau.fsal else tableau.stages * taken
+    first = done.extra + (1 if tableau.fsal or adaptive else 0)
+    nfe = first + (tableau.stages - tableau.fsal) * taken
     dense_needs = (tableau, f) if keep else None
     return finish(done, t, structure, nfe, done.steps, done.rejected, throw, dense_needs)
 

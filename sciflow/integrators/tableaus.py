@@ -65,6 +65,24 @@ class Tableau:
         return tuple(weights)
 
 
+@dataclass(frozen=True)
+class Rosenbrock(Tableau):
+    """A linearly implicit method, written in increments ``u_i`` (so ``k_i = u_i / h``).
+
+    ``(1 - gamma h J) u_i = gamma (h f(t + c_i h, y + sum_j a_ij u_j) + sum_j coupling_ij u_j +
+    d_i h^2 df/dt)`` and ``y1 = y + sum_i b_i u_i`` (Hairer and Wanner, Solving ODEs II, IV.7).
+
+    Attributes:
+        gamma: the diagonal, the same for all stages.
+        coupling: rows of the strictly lower triangle, one per stage after the first.
+        d: weights of the time derivative, one per stage.
+    """
+
+    gamma: float = 0.0
+    coupling: tuple[Row, ...] = ()
+    d: Row = ()
+
+
 def _monomials(scale: float, low: int, *roots_or_quadratics: Row) -> Row:
     """Expand ``scale u**low prod(polynomials)``, each given lowest power first, into u..u**4."""
     product = [scale]
@@ -124,6 +142,32 @@ _DOPRI8_EMBEDDED = (
     0.0,
 )
 _NONE = (0.0,) * 6
+
+# RODAS: stiffly accurate and L-stable, its error estimate is the last increment.
+_RODAS_B = (
+    1.221224509226641,
+    6.019134481288629,
+    12.53708332932087,
+    -0.6878860361058950,
+    1.0,
+    1.0,
+)
+_RODAS_D2 = (
+    10.12623508344586,
+    -7.487995877610167,
+    -34.80091861555747,
+    -7.992771707568823,
+    1.025137723295662,
+    0.0,
+)
+_RODAS_D3 = (
+    -0.6762803392801253,
+    6.087714651680015,
+    16.43084320892478,
+    24.76722511418386,
+    -6.594389125716872,
+    0.0,
+)
 
 TABLEAUS: dict[str, Tableau] = {
     "euler": Tableau(order=1, c=(0.0,), a=(), b=(1.0,), source="Euler (1768)"),
@@ -439,5 +483,38 @@ TABLEAUS: dict[str, Tableau] = {
         ),
         fsal=True,
         source="Prince and Dormand, J. Comput. Appl. Math. 7, 67 (1981)",
+    ),
+    "rodas4": Rosenbrock(
+        order=4,
+        c=(0.0, 0.386, 0.21, 0.63, 1.0, 1.0),
+        a=(
+            (1.544,),
+            (0.9466785280815826, 0.2557011698983284),
+            (3.314825187068521, 2.896124015972201, 0.9986419139977817),
+            _RODAS_B[:4],
+            _RODAS_B[:5],
+        ),
+        b=_RODAS_B,
+        error=(0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+        # (1 - u) y0 + u (y1 + (1 - u) (D2 + u D3)), as powers of u
+        dense=tuple(
+            (b + p, q - p, -q) for b, p, q in zip(_RODAS_B, _RODAS_D2, _RODAS_D3, strict=True)
+        ),
+        gamma=0.25,
+        coupling=(
+            (-5.6688,),
+            (-2.430093356833875, -0.2063599157091915),
+            (-0.1073529058151375, -9.594562251023355, -20.47028614809616),
+            (7.496443313967647, -10.24680431464352, -33.99990352819905, 11.70890893206160),
+            (
+                8.083246795921522,
+                -7.981132988064893,
+                -31.52159432874371,
+                16.31930543123136,
+                -6.058818238834054,
+            ),
+        ),
+        d=(0.25, -0.1043, 0.1035, -0.03620000000000023, 0.0, 0.0),
+        source="Hairer and Wanner, Solving ODEs II (1996), section VI.4, code RODAS",
     ),
 }

