@@ -2,10 +2,11 @@
 
 from sciflow.integrators.brownian import Brownian, BrownianWithArea
 from sciflow.integrators.divergence import exact_divergence, hutchinson_divergence
+from sciflow.integrators.events import Event
 from sciflow.integrators.fields import SDE, Hamiltonian, WithLogDensity
 from sciflow.integrators.hamiltonian import HAMILTONIAN_METHODS
 from sciflow.integrators.sde import SDE_METHODS
-from sciflow.integrators.solution import Solution, Stats, Status
+from sciflow.integrators.solution import EventTable, Solution, Stats, Status
 from sciflow.integrators.solve import integrate
 from sciflow.integrators.splitting import SPLITTINGS
 from sciflow.integrators.tableaus import TABLEAUS, Tableau
@@ -18,6 +19,8 @@ __all__ = [
     "TABLEAUS",
     "Brownian",
     "BrownianWithArea",
+    "Event",
+    "EventTable",
     "Hamiltonian",
     "Solution",
     "Stats",

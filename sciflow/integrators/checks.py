@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sciflow.integrators.delegate import is_delegated
+from sciflow.integrators.events import Event
 from sciflow.integrators.fields import SDE, Hamiltonian
 from sciflow.integrators.hamiltonian import HAMILTONIAN_METHODS
 from sciflow.integrators.rungekutta import Time
@@ -130,6 +131,28 @@ def check_together(
             )
     if asked.get("dense") and grad != "direct":
         raise ValueError(f'dense=True needs grad="direct"; got {grad!r}')
+
+
+def check_watching(
+    event: Any, on_step: Any, method: str, dt: float | None, grad: str, batch: str, dense: bool
+) -> None:
+    """What looks at the steps, or changes their ends, against the rest."""
+    for name, value in (("event", event), ("on_step", on_step)):
+        if value is None:
+            continue
+        if not isinstance(value, Event) and not callable(value):
+            raise TypeError(f"{name} must be callable; got {type(value).__name__}")
+        if grad != "direct" or batch != "joint" or dense or is_delegated(method):
+            raise ValueError(
+                f'{name} needs grad="direct", batch="joint", no dense output and a method of '
+                f"sciflow; got {grad!r}, {batch!r}, dense={dense}, {method!r}"
+            )
+    if event is not None and (
+        method not in TABLEAUS or not TABLEAUS[method].adaptive or dt is not None
+    ):
+        raise ValueError(f"event needs an adaptive method without dt; got {method!r}, dt={dt}")
+    if on_step is not None and method == "hmc":
+        raise ValueError("on_step cannot change the trajectories of 'hmc'")
 
 
 def _check_hamiltonian(field: Hamiltonian, t: Tensor, method: str) -> None:

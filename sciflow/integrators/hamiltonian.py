@@ -10,7 +10,7 @@ import torch
 from sciflow.integrators.brownian import Noise
 from sciflow.integrators.fields import Hamiltonian
 from sciflow.integrators.gradients import march_checkpointed
-from sciflow.integrators.ode import Move, Progress, march
+from sciflow.integrators.ode import After, Move, Progress, Stepper, march
 from sciflow.integrators.outcome import finish
 from sciflow.integrators.reversible import march_reversibly
 from sciflow.integrators.rungekutta import Step, Time, value_of, widen
@@ -118,6 +118,7 @@ def solve_hamiltonian(
     grad: str,
     throw: bool,
     seed: int,
+    after: After | None = None,
     compile: bool = False,
 ) -> Solution:
     """Solve by one of ``HAMILTONIAN_METHODS``; the arguments are checked."""
@@ -130,19 +131,27 @@ def solve_hamiltonian(
         start = value_of(times[0])
         largest = max(abs(value_of(move.h)) for move in plan)
         step = BAOABStepper(field, dt or largest, start, seed)
-        run = march_checkpointed if grad == "checkpoint" else march
-        done = run(step, None, leaves, plan)
+        done = _run(step, leaves, plan, grad, after)
         evaluations = 1 + len(plan)
     else:
         splitting = SPLITTINGS[method]
         if grad == "adjoint":
             done = march_reversibly(field, splitting, leaves, plan)
         else:
-            run = march_checkpointed if grad == "checkpoint" else march
-            done = run(SplittingStepper(field, splitting), None, leaves, plan)
+            done = _run(SplittingStepper(field, splitting), leaves, plan, grad, after)
         evaluations = 1 + len(splitting.drifts) * len(plan)
     done.outputs.insert(0, leaves)
-    return finish(done, t, structure, evaluations, len(plan), 0, throw, acceptance=acceptance)
+    return finish(
+        done, t, structure, done.extra + evaluations, len(plan), 0, throw, acceptance=acceptance
+    )
+
+
+def _run(
+    step: Stepper, y0: list[Tensor], plan: list[Move], grad: str, after: After | None
+) -> Progress:
+    if grad == "checkpoint":
+        return march_checkpointed(step, None, y0, plan)
+    return march(step, None, y0, plan, after=after)
 
 
 @dataclass

@@ -42,16 +42,16 @@ def host_time(leaves: list[Tensor]) -> Callable[[Time], Tensor]:
     return convert
 
 
-def check_slopes(slopes: list[Any], y: list[Tensor]) -> None:
-    """The first answer of a field, against the state."""
+def check_slopes(slopes: list[Any], y: list[Tensor], who: str = "the field") -> None:
+    """The first answer of a field, or what a callback made of the state, against the state."""
     for slope in slopes:
         if not isinstance(slope, Tensor):
-            raise TypeError(f"the field must return tensors; got {type(slope).__name__}")
+            raise TypeError(f"{who} must return tensors; got {type(slope).__name__}")
     got, expected = [tuple(k.shape) for k in slopes], [tuple(x.shape) for x in y]
     if got != expected:
-        raise ValueError(f"the field must return the shapes of the state {expected}; got {got}")
+        raise ValueError(f"{who} must return the shapes of the state {expected}; got {got}")
     for slope, x in zip(slopes, y, strict=True):
         if slope.dtype != x.dtype:
             raise ValueError(
-                f"the field must return the type of the state {x.dtype}; got {slope.dtype}"
+                f"{who} must return the type of the state {x.dtype}; got {slope.dtype}"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -16,6 +16,7 @@ from sciflow.integrators.rungekutta import (
     interpolate,
     local_error,
     value_of,
+    widen,
 )
 from sciflow.integrators.solution import Status
 from sciflow.integrators.tableaus import Tableau
@@ -30,6 +31,21 @@ TINY = 1e-20
 
 # From t over h: state, what the step before left for this one, samples that move (None: all).
 Stepper = Callable[[Time, Time, list[Tensor], list[Tensor] | None, Tensor | None], Step]
+
+
+# What a user does to a state after a step: the time and the leaves, to new leaves or None.
+After = Callable[[float, list[Tensor]], list[Tensor] | None]
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """What looks for events in the accepted steps."""
+
+    def start(self, t: float, y: list[Tensor]) -> None:
+        """Begin at the initial state."""
+
+    def look(self, done: Progress, step: Step) -> tuple[Step, Tensor | None, list[Tensor] | None]:
+        """Find the events of a step, and stop the samples that are to stop."""
 
 
 @dataclass
@@ -103,12 +119,15 @@ def march(
     plan: list[Move],
     dense: bool = False,
     k0: list[Tensor] | None = None,
+    after: After | None = None,
 ) -> Progress:
     """Take the steps of a plan, without error control."""
     done = Progress(outputs=[])
     y = y0
     for move in plan:
         taken = step(move.t, move.h, y, k0, move.alive)
+        if after is not None:
+            taken = _changed(done, after, value_of(move.t) + value_of(move.h), taken)
         for u in move.outputs:
             if tableau is None or (isinstance(u, float) and u == 1.0):
                 done.outputs.append(taken.y1)
@@ -131,6 +150,8 @@ def solve_adaptive(
     t: list[Time],
     control: Control,
     dense: bool,
+    after: After | None = None,
+    watch: Watcher | None = None,
 ) -> Progress:
     """March with error control; the last step is clipped to land on the final time.
 
@@ -148,7 +169,11 @@ def solve_adaptive(
     k0: list[Tensor] | None = f(t[0], y0)
     assert k0 is not None
     h = _first_step(tableau, y0, k0, abs(end - start), control)
+    if watch is not None:
+        watch.start(start, y0)
     while next_output < len(times):
+        if watch is not None and bool((statuses(done, y) != Status.OK).all()):
+            break
         if done.steps + done.rejected >= control.max_steps:
             _mark(done, _alive(done, y), Status.MAX_STEPS, now, y)
             break
@@ -174,7 +199,7 @@ def solve_adaptive(
             broken, stuck = _offenders(local, taken, control, done)
             _mark(done, broken, Status.NON_FINITE, now, y)
             _mark(done, stuck, Status.DT_UNDERFLOW, now, y)
-            if bool((_status(done, y) != Status.OK).all()):
+            if bool((statuses(done, y) != Status.OK).all()):
                 break
             slope = k0
             if slope is None:
@@ -190,6 +215,11 @@ def solve_adaptive(
         fractions: list[Time] = []
         if dense:
             done.record.append(taken)
+        whole, stop, stopped = taken, None, None
+        if watch is not None:
+            taken, stop, stopped = watch.look(done, taken)
+        if after is not None:
+            taken = _changed(done, after, finished, taken)
         while next_output < len(times) and (
             last or direction * (times[next_output] - finished) <= 0
         ):
@@ -202,7 +232,14 @@ def solve_adaptive(
             if isinstance(u, float) and u == 1.0:
                 done.outputs.append(taken.y1)
             else:
-                done.outputs.append(interpolate(tableau, taken, u))
+                inside = interpolate(tableau, whole, u)
+                if stop is not None and stopped is not None:
+                    over = stop < value_of(u)
+                    inside = [
+                        torch.where(widen(over, a.ndim), b, a)
+                        for a, b in zip(inside, stopped, strict=True)
+                    ]
+                done.outputs.append(inside)
             fractions.append(u)
             next_output += 1
         done.plan.append(Move(here, signed, tuple(fractions), alive))
@@ -219,6 +256,16 @@ def solve_adaptive(
         done.outputs.append(y)
     done.end = y
     return done
+
+
+def _changed(done: Progress, after: After, now: float, step: Step) -> Step:
+    """The step with the state that the user made of its end; its slope there is lost."""
+    new = after(now, step.y1)
+    if new is None:
+        return step
+    if step.carry is not None:
+        done.extra += 1
+    return step._replace(y1=new, carry=None)
 
 
 def _first_step(
@@ -281,7 +328,8 @@ def batch_shape(leaves: list[Tensor]) -> tuple[int, ...]:
     return ()
 
 
-def _status(done: Progress, y: list[Tensor]) -> Tensor:
+def statuses(done: Progress, y: list[Tensor]) -> Tensor:
+    """Status of every sample so far."""
     if done.status is None:
         done.status = torch.zeros(batch_shape(y), dtype=torch.int64, device=y[0].device)
         done.last_t = torch.zeros(batch_shape(y), dtype=torch.float64, device=y[0].device)
@@ -289,7 +337,7 @@ def _status(done: Progress, y: list[Tensor]) -> Tensor:
 
 
 def _alive(done: Progress, y: list[Tensor]) -> Tensor:
-    return _status(done, y) == Status.OK
+    return statuses(done, y) == Status.OK
 
 
 def _alive_mask(done: Progress) -> Tensor | None:
@@ -297,7 +345,7 @@ def _alive_mask(done: Progress) -> Tensor | None:
 
 
 def _mark(done: Progress, samples: Tensor, status: Status, now: float, y: list[Tensor]) -> None:
-    current = _status(done, y)
+    current = statuses(done, y)
     new = samples & (current == Status.OK)
     done.status = torch.where(new, int(status), current)
     assert done.last_t is not None

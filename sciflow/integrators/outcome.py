@@ -12,7 +12,7 @@ import torch
 from sciflow.errors import IntegrationError
 from sciflow.integrators.ode import Progress, batch_shape, finite_samples
 from sciflow.integrators.rungekutta import LeafField, Step, interpolate, value_of, widen
-from sciflow.integrators.solution import Solution, Stats, Status
+from sciflow.integrators.solution import EventTable, Solution, Stats, Status
 from sciflow.integrators.state import State, Structure
 from sciflow.integrators.tableaus import Tableau
 from sciflow.shapes import Tensor
@@ -34,6 +34,7 @@ def finish(
     throw: bool,
     dense: tuple[Tableau, LeafField] | None = None,
     acceptance: Tensor | None = None,
+    events: EventTable | None = None,
 ) -> Solution:
     """Put the solution together; raise where samples failed and ``throw`` is set.
 
@@ -49,7 +50,7 @@ def finish(
     else:
         status = done.status
         last_t = torch.where(status == Status.OK, final, done.last_t)
-    failed = bool(status.any())
+    failed = bool(_failed(status).any())
     blank = partial(_blank, forward=t[-1] >= t[0], status=status, last_t=last_t)
     if failed:
         y = [blank(leaf, t) for leaf in y]
@@ -64,16 +65,20 @@ def finish(
         interpolant = partial(
             _interpolant, done.record, first, *dense, structure, blank if failed else None
         )
-    solution = Solution(t, structure.join(y), stats, interpolant)
+    solution = Solution(t, structure.join(y), stats, interpolant, events)
     if failed and throw:
         raise IntegrationError(_describe(stats), solution)
     return solution
 
 
+def _failed(status: Tensor) -> Tensor:
+    return (status != Status.OK) & (status != Status.EVENT)
+
+
 def _blank(leaf: Tensor, t: Tensor, forward: Tensor, status: Tensor, last_t: Tensor) -> Tensor:
     """A leaf at the times ``t``, with NaN from the failure of a sample on."""
     at = t.to(last_t).reshape(len(t), *[1] * (status.ndim if t.ndim == 1 else 0))
-    beyond = torch.where(forward.to(at.device), at > last_t, at < last_t) & (status != Status.OK)
+    beyond = torch.where(forward.to(at.device), at > last_t, at < last_t) & _failed(status)
     return leaf.masked_fill(widen(beyond, leaf.ndim), math.nan)
 
 

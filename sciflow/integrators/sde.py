@@ -13,7 +13,7 @@ from sciflow.integrators.brownian import Brownian, BrownianWithArea
 from sciflow.integrators.fields import SDE
 from sciflow.integrators.gradients import march_checkpointed
 from sciflow.integrators.leaves import host_time, on_leaves
-from sciflow.integrators.ode import Move, batch_shape, march
+from sciflow.integrators.ode import After, Move, batch_shape, march
 from sciflow.integrators.outcome import finish
 from sciflow.integrators.rungekutta import LeafField, Step, Time, value_of
 from sciflow.integrators.solution import Solution
@@ -255,6 +255,7 @@ def solve_sde(
     grad: str,
     throw: bool,
     seed: int,
+    after: After | None = None,
 ) -> Solution:
     """Solve by one of ``SDE_METHODS``; the arguments are checked."""
     f = on_leaves(field.drift, structure, leaves)
@@ -268,8 +269,10 @@ def solve_sde(
 
     step = SDEStepper(method, f, g, leaves, times, dt, seed, field.noise)
     plan = dyadic_plan(times, dt)
-    run = march_checkpointed if grad == "checkpoint" else march
-    done = run(step, None, leaves, plan)
+    if grad == "checkpoint":
+        done = march_checkpointed(step, None, leaves, plan)
+    else:
+        done = march(step, None, leaves, plan, after=after)
     done.outputs.insert(0, leaves)
     nfe = SDE_METHODS[method].start + SDE_METHODS[method].evaluations * done.steps
-    return finish(done, t, structure, nfe, done.steps, 0, throw)
+    return finish(done, t, structure, done.extra + nfe, done.steps, 0, throw)

@@ -20,6 +20,7 @@ class Status(IntEnum):
     MAX_STEPS = 1
     DT_UNDERFLOW = 2
     NON_FINITE = 3
+    EVENT = 4  # stopped by a terminal event, as it should
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,23 @@ class Stats:
 
     @property
     def ok(self) -> bool:
-        """Whether every sample reached the final time."""
-        return not bool(self.status.any())
+        """Whether every sample reached the final time or its terminal event."""
+        return not bool(((self.status != Status.OK) & (self.status != Status.EVENT)).any())
+
+
+@dataclass(frozen=True)
+class EventTable:
+    """The events of a solve, one row each, in the order of the steps.
+
+    Attributes:
+        t: times (n,), float64; differentiable.
+        sample: which sample, (n,).
+        y: states: the structure of ``y0``, each leaf (n, ...); None where nothing happened.
+    """
+
+    t: Tensor
+    sample: Tensor
+    y: Any
 
 
 @dataclass(frozen=True)
@@ -63,14 +79,16 @@ class Solution:
     Attributes:
         t: output times, (T,).
         y: states at those times: the structure of ``y0``, each leaf (T, ...). Samples that
-            failed are NaN from their failure on.
+            failed are NaN from their failure on; those that a terminal event stopped stay.
         stats: cost and outcome.
+        events: what happened on the way, where an event was watched.
     """
 
     t: Tensor
     y: Any
     stats: Stats
     interpolant: Callable[[Tensor], State] | None = field(default=None, repr=False)
+    events: EventTable | None = None
 
     def _repr_html_(self) -> str:
         """A small table for notebooks."""

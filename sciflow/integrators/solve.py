@@ -14,6 +14,7 @@ from sciflow.integrators.checks import (
     check_state,
     check_times,
     check_together,
+    check_watching,
 )
 from sciflow.integrators.compiled import compiled_step
 from sciflow.integrators.delegate import (
@@ -22,17 +23,18 @@ from sciflow.integrators.delegate import (
     is_delegated,
 )
 from sciflow.integrators.each import solve_each
+from sciflow.integrators.events import Event, Watch
 from sciflow.integrators.fields import SDE, Hamiltonian
 from sciflow.integrators.gradients import march_checkpointed
 from sciflow.integrators.hamiltonian import HAMILTONIAN_METHODS, solve_hamiltonian
-from sciflow.integrators.leaves import on_leaves
-from sciflow.integrators.ode import Control, Stepper, fixed_plan, march, solve_adaptive
+from sciflow.integrators.leaves import check_slopes, host_time, on_leaves
+from sciflow.integrators.ode import After, Control, Stepper, fixed_plan, march, solve_adaptive
 from sciflow.integrators.outcome import finish
 from sciflow.integrators.rosenbrock import RosenbrockStepper
 from sciflow.integrators.rungekutta import rk_step
 from sciflow.integrators.sde import solve_sde
 from sciflow.integrators.solution import Solution
-from sciflow.integrators.state import State, flatten
+from sciflow.integrators.state import State, Structure, flatten
 from sciflow.integrators.tableaus import TABLEAUS, Rosenbrock
 from sciflow.shapes import Tensor
 
@@ -55,6 +57,8 @@ def integrate(
     throw: bool = True,
     dense: bool | None = None,
     max_steps: int = 100_000,
+    event: Event | Callable[[Tensor, State], Tensor] | None = None,
+    on_step: Callable[[Tensor, State], State | None] | None = None,
 ) -> Solution:
     """Solve an ordinary or a stochastic differential equation.
 
@@ -65,9 +69,11 @@ def integrate(
             axis is the batch; real or complex.
         t: output times (T,), increasing or decreasing, in the user's units; ``t[0]`` belongs to
             ``y0``. With ``batch="each"`` also (T, batch): every sample has its own times.
-        method: ``euler midpoint heun rk4`` (constant steps), ``bosh3 dopri5 tsit5 dopri8``
-            (adaptive, or constant steps where ``dt`` is given), ``euler_maruyama heun_strat``
-            (SDE), or ``torchdiffeq:NAME`` to delegate.
+        method: ``euler midpoint heun rk4`` (constant steps), ``bosh3 dopri5 tsit5 dopri8`` and,
+            for stiff fields, ``rodas4`` (adaptive, or constant steps where ``dt`` is given);
+            ``euler_maruyama heun_strat reversible_heun sra1`` (SDE); ``leapfrog yoshida4 baoab
+            hmc`` (Hamiltonian; with ``hmc`` each output is one transition, reached by a
+            trajectory of that duration); ``torchdiffeq:NAME`` or ``scipy:NAME`` to delegate.
         rtol: relative tolerance of an adaptive step.
         atol: absolute tolerance, in units of the state.
         dt: constant step, in units of ``t``; shortened so that steps land on every output time.
@@ -76,10 +82,12 @@ def integrate(
             refine one Brownian path.
         grad: ``"direct"`` differentiates through the steps; ``"checkpoint"`` gives the same
             gradients with memory that grows as the square root of the number of steps, for one
-            more forward pass.
+            more forward pass; ``"adjoint"`` holds the outputs only: explicit Runge-Kutta methods
+            solve the adjoint equation, to the tolerance; ``leapfrog`` and ``yoshida4`` step back,
+            to rounding.
         batch: ``"joint"``: one step size for all samples; ``"each"``: every sample has its own,
             so that its answer does not depend on the company it is in.
-        generator: source of the randomness of an SDE or of a Hutchinson trace.
+        generator: source of the randomness of an SDE, a heat bath or a Hutchinson trace.
         seed: the same as an integer; the path of an SDE is a function of it.
         compile: compile the step with ``torch.compile`` (kept for later solves of this field).
         throw: raise ``IntegrationError`` where a sample fails; otherwise its outputs are NaN from
@@ -87,6 +95,11 @@ def integrate(
         dense: keep the steps, so that ``solution(t)`` works at any time; by default for
             adaptive methods with ``batch="joint"`` and ``grad="direct"``.
         max_steps: bound on the steps of an adaptive method, accepted and rejected.
+        event: with an adaptive method, where a function of time and state passes through zero: an
+            ``Event``, or its function alone (the samples stop there). ``solution.events`` has
+            the times and states, found on the interpolant, with gradients.
+        on_step: called with time and state after each step; what it returns, unless None, is the
+            state to go on from (resampling, a Metropolis move, a collision).
 
     Returns:
         The ``Solution``: ``t``, ``y`` with a leading time axis on every leaf, ``stats``.
@@ -109,11 +122,13 @@ def integrate(
     check_state(leaves)
     times, host = check_times(t, batch, leaves)
     check_together(field, t, method, dt, grad, batch, compile=compile, dense=bool(dense))
+    check_watching(event, on_step, method, dt, grad, batch, bool(dense))
+    after = None if on_step is None else _after(on_step, structure, leaves)
 
     if isinstance(field, SDE):
         assert dt is not None
         key = _seed(generator, seed)
-        return solve_sde(field, leaves, structure, t, host, method, dt, grad, throw, key)
+        return solve_sde(field, leaves, structure, t, host, method, dt, grad, throw, key, after)
     if hasattr(field, "prepared"):
         field = field.prepared(y0, _generator(field, generator, seed, leaves[0].device))
     if method in HAMILTONIAN_METHODS:
@@ -121,7 +136,7 @@ def integrate(
         noisy = method in ("baoab", "hmc")
         key = _seed(generator, seed) if noisy else 0
         return solve_hamiltonian(
-            field, leaves, structure, t, times, method, dt, grad, throw, key, compile
+            field, leaves, structure, t, times, method, dt, grad, throw, key, after, compile
         )
     f = on_leaves(field, structure, leaves)
     if is_delegated(method):
@@ -143,7 +158,12 @@ def integrate(
         return finish(done, t, structure, evaluations, accepted, rejected, throw)
 
     adaptive = tableau.adaptive and dt is None
-    keep = dense if dense is not None else adaptive and grad == "direct"
+    watched = event is not None or on_step is not None
+    keep = dense if dense is not None else adaptive and grad == "direct" and not watched
+    watch = None
+    if event is not None:
+        whole = event if isinstance(event, Event) else Event(event)
+        watch = Watch(whole, structure, tableau)
     step = compiled_step(field, tableau, structure, leaves) if compile else plain
     if grad == "adjoint":
         done = solve_adjoint(field, f, tableau, leaves, t, dt, control, step)
@@ -152,10 +172,10 @@ def integrate(
         if grad == "checkpoint":
             done = march_checkpointed(step, tableau, leaves, plan)
         else:
-            done = march(step, tableau, leaves, plan, keep)
+            done = march(step, tableau, leaves, plan, keep, after=after)
         done.outputs.insert(0, leaves)
     elif grad == "direct":
-        done = solve_adaptive(step, f, tableau, leaves, times, control, keep)
+        done = solve_adaptive(step, f, tableau, leaves, times, control, keep, after, watch)
     else:
         silent = torch.no_grad()
         done = solve_adaptive(silent(step), silent(f), tableau, leaves, times, control, False)
@@ -166,7 +186,27 @@ def integrate(
     first = done.extra + (1 if tableau.fsal or adaptive else 0)
     nfe = first + (tableau.stages - tableau.fsal) * taken
     dense_needs = (tableau, f) if keep else None
-    return finish(done, t, structure, nfe, done.steps, done.rejected, throw, dense_needs)
+    events = None if watch is None else watch.table()
+    return finish(
+        done, t, structure, nfe, done.steps, done.rejected, throw, dense_needs, events=events
+    )
+
+
+def _after(
+    on_step: Callable[[Tensor, State], State | None], structure: Structure, leaves: list[Tensor]
+) -> After:
+    """``on_step`` as a function of leaves, whose answer is checked."""
+    at = host_time(leaves)
+
+    def after(t: float, y: list[Tensor]) -> list[Tensor] | None:
+        new = on_step(at(t), structure.join(y))
+        if new is None:
+            return None
+        parts = structure.split(new, "what on_step returns")
+        check_slopes(parts, y, "on_step")
+        return parts
+
+    return after
 
 
 def _seed(generator: torch.Generator | None, seed: int | None) -> int:
