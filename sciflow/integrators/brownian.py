@@ -130,16 +130,19 @@ class Brownian:
     def _split(self, level: int, parent: int, increment: Any) -> tuple[Any, Any]:
         """Increments over the halves, of this level, of a parent with this increment."""
         spread = 0.5 * 2.0 ** ((level + 1) / 2)
-        left = self._normal(level, parent, self.shape).mul_(spread).add_(increment, alpha=0.5)
+        left = self._normal(level, parent, self.shape, spread).add_(increment, alpha=0.5)
         return left, increment - left
 
-    def _normal(self, level: int, index: int, shape: tuple[int, ...]) -> Tensor:
-        """The normal numbers that belong to one cell."""
+    def _normal(
+        self, level: int, index: int, shape: tuple[int, ...], spread: float = 1.0
+    ) -> Tensor:
+        """The normal numbers that belong to one cell, times ``spread``."""
         salt = self._salts.get(level)
         if salt is None:
             salt = self._salts[level] = _mix(_mix(self.seed & _MASK) ^ (level & _MASK))
         self._generator.manual_seed(_mix(salt ^ (index & _MASK)))
-        return torch.randn(shape, generator=self._generator, dtype=self.dtype, device=self.device)
+        numbers = torch.empty(shape, dtype=self.dtype, device=self.device)
+        return numbers.normal_(0.0, spread, generator=self._generator)
 
 
 class BrownianWithArea(Brownian):
@@ -188,7 +191,7 @@ class BrownianWithArea(Brownian):
 
     def _split(self, level: int, parent: int, increment: Any) -> tuple[Any, Any]:
         root = 2.0 ** ((level + 1) / 2)
-        z, n = self._normal(level, parent, (2, *self.shape)).mul_(root)
+        z, n = self._normal(level, parent, (2, *self.shape), root)
         (whole, area), z, n = increment, 0.25 * z, n / math.sqrt(12)
         left = 0.5 * whole + 1.5 * area + z
         mean, half = 0.25 * area - 0.5 * z, 0.5 * n

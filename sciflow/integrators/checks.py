@@ -129,12 +129,21 @@ def check_together(
                 f'{name}=True needs an ordinary differential equation with batch="joint" and a '
                 f"method of sciflow; got batch={batch!r}, method={method!r}"
             )
+    if asked.get("compile") and method in SPLITTINGS and grad != "direct":
+        raise ValueError(f'compile=True with {method!r} needs grad="direct"; got {grad!r}')
     if asked.get("dense") and grad != "direct":
         raise ValueError(f'dense=True needs grad="direct"; got {grad!r}')
 
 
 def check_watching(
-    event: Any, on_step: Any, method: str, dt: float | None, grad: str, batch: str, dense: bool
+    event: Any,
+    on_step: Any,
+    method: str,
+    dt: float | None,
+    grad: str,
+    batch: str,
+    dense: bool,
+    compile: bool,
 ) -> None:
     """What looks at the steps, or changes their ends, against the rest."""
     for name, value in (("event", event), ("on_step", on_step)):
@@ -147,6 +156,8 @@ def check_watching(
                 f'{name} needs grad="direct", batch="joint", no dense output and a method of '
                 f"sciflow; got {grad!r}, {batch!r}, dense={dense}, {method!r}"
             )
+    if on_step is not None and compile and method in SPLITTINGS:
+        raise ValueError("on_step needs single steps, compile=True makes chunks: give one of them")
     if event is not None and (
         method not in TABLEAUS or not TABLEAUS[method].adaptive or dt is not None
     ):

@@ -37,7 +37,7 @@ def host_time(leaves: list[Tensor]) -> Callable[[Time], Tensor]:
     def convert(t: Time) -> Tensor:
         if isinstance(t, Tensor):
             return t.to(device, dtype)
-        return torch.full((), t, dtype=dtype, device=device)
+        return torch.scalar_tensor(t, dtype=dtype, device=device)
 
     return convert
 

@@ -39,14 +39,14 @@ class Piece:
 
 
 def euler_maruyama(
-    f: LeafField, g: Diffusion, t: Time, h: Time, y: list[Tensor], w: Piece, carry: Any
+    f: LeafField, g: Diffusion, t: float, h: float, y: list[Tensor], w: Piece, carry: Any
 ) -> tuple[list[Tensor], None]:
     """Ito; strong order 1/2, 1 for additive noise (Maruyama 1955)."""
     return _add(y, f(t, y), h, g(t, y), w.dw, w.matrix), None
 
 
 def heun_strat(
-    f: LeafField, g: Diffusion, t: Time, h: Time, y: list[Tensor], w: Piece, carry: Any
+    f: LeafField, g: Diffusion, t: float, h: float, y: list[Tensor], w: Piece, carry: Any
 ) -> tuple[list[Tensor], None]:
     """Stratonovich; strong order 1 for noise that commutes (Kloeden and Platen, section 15.1)."""
     f0, g0 = f(t, y), g(t, y)
@@ -56,7 +56,7 @@ def heun_strat(
 
 
 def reversible_heun(
-    f: LeafField, g: Diffusion, t: Time, h: Time, y: list[Tensor], w: Piece, carry: Any
+    f: LeafField, g: Diffusion, t: float, h: float, y: list[Tensor], w: Piece, carry: Any
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Stratonovich; one evaluation per step, and a step can be undone without an equation.
 
@@ -73,7 +73,7 @@ def reversible_heun(
 
 
 def sra1(
-    f: LeafField, g: Diffusion, t: Time, h: Time, y: list[Tensor], w: Piece, carry: Any
+    f: LeafField, g: Diffusion, t: float, h: float, y: list[Tensor], w: Piece, carry: Any
 ) -> tuple[list[Tensor], None]:
     """Additive noise; strong order 3/2 (Roessler, SIAM J. Numer. Anal. 48, 922 (2010), SRA1)."""
     f0, g0, g1 = f(t, y), g(t, y), g(t + h, y)
@@ -112,18 +112,21 @@ def _mean(a: list[Any], b: list[Any]) -> list[Any]:
 
 
 def _add(
-    y: list[Tensor], f: list[Tensor] | None, h: Time, g: list[Any], dw: Increments, matrix: bool
+    y: list[Tensor], f: list[Tensor] | None, h: float, g: list[Any], dw: Increments, matrix: bool
 ) -> list[Tensor]:
     """``y + h f + g dw``, a new tensor per leaf."""
     new = []
     for i, (moved, g_i, dw_i) in enumerate(zip(y, g, dw, strict=True)):
         if f is not None:
-            moved = torch.add(moved, f[i], alpha=value_of(h))  # an SDE's times have no gradient
+            moved = torch.add(moved, f[i], alpha=h)
         if dw_i is not None and matrix:
             moved = moved + (g_i @ dw_i.unsqueeze(-1)).squeeze(-1)
         elif dw_i is not None:
             number = isinstance(g_i, float | int)
-            moved = torch.add(moved, dw_i, alpha=g_i) if number else moved + g_i * dw_i
+            if number and f is not None:  # a tensor of our own
+                moved = moved.add_(dw_i, alpha=g_i)
+            else:
+                moved = torch.add(moved, dw_i, alpha=g_i) if number else moved + g_i * dw_i
         new.append(moved)
     return new
 
@@ -171,7 +174,8 @@ class SDEStepper:
         alive: Tensor | None = None,
     ) -> Step:
         """Take one step, in the form of all steppers."""
-        start, end = value_of(t), value_of(t) + value_of(h)
+        start, h = value_of(t), value_of(h)  # an SDE's times have no gradient
+        end = start + h
         mean: Increments = []
         if self.method.area:
             dw: Increments = []
@@ -186,7 +190,7 @@ class SDEStepper:
         else:
             dw = [None if path is None else path.shared(start, end) for path in self.paths]
         piece = Piece(dw, mean, self.matrix)
-        y1, carry = self.method.rule(self.f, self.g, t, h, y, piece, k0)
+        y1, carry = self.method.rule(self.f, self.g, start, h, y, piece, k0)
         return Step(t, h, y, y1, [], carry)
 
 

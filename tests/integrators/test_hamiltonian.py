@@ -293,3 +293,35 @@ def test_second_derivatives_are_refused_by_the_adjoint():
     y = solve(sciflow.Hamiltonian(pendulum), (q, q), [0.0, 1.0], "leapfrog", 0.1, grad="adjoint").y
     with pytest.raises(RuntimeError, match="first derivatives only"):
         torch.autograd.grad(y[0][-1].sum(), q, create_graph=True)
+
+
+class Springs(Chain):
+    """The chain, its force by padding: what the compiler of torch 2.13 gets right."""
+
+    def force(self, q):
+        pad = torch.nn.functional.pad
+        return pad(q[:, 1:], (0, 1)) + pad(q[:, :-1], (1, 0)) - 2 * q
+
+
+def test_compiled_chunks_give_the_same_answer(unchecked, monkeypatch):
+    monkeypatch.setattr("sciflow.integrators.compiled.CHUNK", 3)  # quick to compile
+    q, p = torch.randn(1, 8), torch.randn(1, 8)
+    field = sciflow.Hamiltonian(Springs(), 1.3)  # 8 steps, 12 steps: chunks and a rest
+    with torch.no_grad():
+        plain, compiled = (
+            solve(field, (q, p), [0.0, 0.8, 2.0], "leapfrog", 0.1, compile=c)
+            for c in (False, True)
+        )
+    for a, b in zip(compiled.y, plain.y, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    assert compiled.stats.nfe == plain.stats.nfe
+
+
+def test_a_compiler_that_is_wrong_is_found_out(unchecked, monkeypatch):
+    def wrong(steps, dynamic):
+        return lambda q, p, f, h: (q, p + 1e-6, f)
+
+    monkeypatch.setattr(torch, "compile", wrong)
+    state = (torch.randn(1, 8), torch.randn(1, 8))
+    with pytest.raises(RuntimeError, match="another answer"):
+        solve(sciflow.Hamiltonian(Springs()), state, [0.0, 9.0], "yoshida4", 0.1, compile=True)
