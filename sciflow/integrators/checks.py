@@ -33,6 +33,8 @@ def check_times(t: Any, batch: str, leaves: list[Tensor]) -> tuple[list[Time], l
             f"t of shape (T, batch) must have the batch of y0, {tuple(leaves[0].shape)}; "
             f"got {tuple(t.shape)}"
         )
+    if torch.compiler.is_exporting():
+        return _constant_times(t)
     host = t.detach().double().cpu()
     if not bool(host.isfinite().all()):
         raise ValueError(f"t must be finite; got {host[~host.isfinite()][0]:g}")
@@ -42,6 +44,17 @@ def check_times(t: Any, batch: str, leaves: list[Tensor]) -> tuple[list[Time], l
     floats: list[float] = host.reshape(len(t), -1)[:, 0].tolist() if t.numel() else [0.0] * len(t)
     times: list[Time] = list(t.double().unbind()) if t.requires_grad else list(floats)
     return times, floats
+
+
+def _constant_times(t: Tensor) -> tuple[list[Time], list[float]]:
+    """Times that become constants of an exported graph."""
+    floats: list[Any] = t.tolist()
+    if not all(type(x) is float for x in floats):  # symbols, where t is part of the graph
+        raise ValueError(
+            "under torch.export t must be a constant: a tensor made before the export, and no "
+            f"buffer of the module; got {t}"
+        )
+    return list(floats), floats
 
 
 def check_arguments(
@@ -182,6 +195,8 @@ def check_state(leaves: list[Tensor]) -> None:
     for i, leaf in enumerate(leaves):
         if not (leaf.is_floating_point() or leaf.is_complex()):
             raise TypeError(f"y0 must be floating-point or complex; leaf {i} is {leaf.dtype}")
+        if torch.compiler.is_exporting():  # a graph has no values to look at
+            continue
         fine = leaf.detach().isfinite()
         if not bool(fine.all()):
             bad = (~fine).nonzero()[0].tolist()

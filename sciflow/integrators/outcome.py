@@ -40,7 +40,9 @@ def finish(
 
     ``dense`` holds what dense output needs beside the steps that were kept.
     """
-    _mark_non_finite(done, t)
+    exporting = torch.compiler.is_exporting()  # then there are no values to look at
+    if not exporting:
+        _mark_non_finite(done, t)
     y = [torch.stack(column) for column in zip(*done.outputs, strict=True)]
     first = done.outputs[0]
     shape = batch_shape(first)
@@ -50,7 +52,7 @@ def finish(
     else:
         status = done.status
         last_t = torch.where(status == Status.OK, final, done.last_t)
-    failed = bool(_failed(status).any())
+    failed = not exporting and bool(_failed(status).any())
     blank = partial(_blank, forward=t[-1] >= t[0], status=status, last_t=last_t)
     if failed:
         y = [blank(leaf, t) for leaf in y]

@@ -130,9 +130,9 @@ def _derivatives(
 
 
 def _combined(weights: tuple[float, ...], u: list[Tensor]) -> Tensor:
-    total = torch.zeros_like(u[0])
-    for w, x in zip(weights, u, strict=False):
-        total = total + w * x
+    total = weights[0] * u[0]
+    for w, x in zip(weights[1:], u[1:], strict=False):
+        total = torch.add(total, x, alpha=w)
     return total
 
 
@@ -148,6 +148,8 @@ def _gather(leaves: list[Tensor], batch: tuple[int, ...]) -> Tensor:
 
 def _split(vectors: Tensor, like: list[Tensor], batch: tuple[int, ...]) -> list[Tensor]:
     """The inverse of ``_gather``."""
+    if len(like) == 1 and not like[0].is_complex():
+        return [vectors.reshape(like[0].shape)]
     sizes = [_width(x, batch) * (2 if x.is_complex() else 1) for x in like]
     parts = []
     for part, x in zip(vectors.split(sizes, 1), like, strict=True):

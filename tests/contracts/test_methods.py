@@ -409,7 +409,8 @@ def test_gradients_against_central_differences(method):
 def test_time_gradient_of_an_output_is_the_field(method):
     """dy(t1)/dt1 = f(t1, y1), also where an output coincides with the end of a step."""
     y0 = torch.tensor(Y0)
-    for dt in [0.02, *([None] if TABLEAUS[method].adaptive else [])]:
+    size = 0.02 if TABLEAUS[method].order < 5 and method not in STIFF else 0.1
+    for dt in [size, *([None] if TABLEAUS[method].adaptive else [])]:
         t = torch.tensor([0.0, 1.0, 2.0], requires_grad=True)
         y = sciflow.integrate(
             smooth, y0, t, method=method, dt=dt, rtol=tight(method), atol=tight(method)
@@ -483,7 +484,7 @@ def test_strong_order_of_additive_noise(method):
     ``y(1) = y0 exp(-a) + s W(1) - a s int exp(-a (1 - s)) W(s) ds``, the integral over fine cells
     from the mean of W in each.
     """
-    rate, noise, n, m = 2.0, 3.0, 400, 2**12
+    rate, noise, n, m = 2.0, 3.0, 400, 2**11
     field, y0 = sciflow.SDE(lambda t, y: -rate * y, noise), torch.ones(n, 1)
     path = (BrownianWithArea if SDE_METHODS[method].area else Brownian)(0, (n, 1))
     w, integral = torch.zeros(n, 1), torch.zeros(n, 1)
@@ -513,13 +514,13 @@ def test_strong_order_of_additive_noise(method):
 def test_strong_order_of_sra1():
     """A nonlinear drift; that the limit is the right one was shown by the test before."""
     field = sciflow.SDE(lambda t, y: 4 * torch.sin(2 * y), lambda t, y: 1 + 0.5 * torch.cos(t))
-    y0, t = torch.ones(400, 1), torch.tensor([0.0, 1.0])
+    y0, t = torch.ones(200, 1), torch.tensor([0.0, 1.0])
 
     def solve(k):
         return sciflow.integrate(field, y0, t, method="sra1", dt=2.0**-k, seed=0).y[-1]
 
     fine = solve(12)
-    errors = [float((solve(k) - fine).abs().mean()) for k in (5, 6, 7, 8, 9)]
+    errors = [float((solve(k) - fine).abs().mean()) for k in (6, 7, 8, 9)]
     assert slope_of(errors) == pytest.approx(1.5, abs=0.2)
 
 

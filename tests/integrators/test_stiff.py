@@ -43,11 +43,11 @@ def test_robertson(batch):
     exact = radau(robertson, y0, t)
     with torch.no_grad():
         solution = sciflow.integrate(
-            robertson, y0, t, method="rodas4", rtol=1e-6, atol=1e-10, batch=batch
+            robertson, y0, t, method="rodas4", rtol=1e-5, atol=1e-10, batch=batch
         )
-    torch.testing.assert_close(solution.y, exact, rtol=2e-5, atol=1e-9)
+    torch.testing.assert_close(solution.y, exact, rtol=2e-4, atol=1e-8)
     torch.testing.assert_close(solution.y.sum(-1), torch.ones(5, 2), rtol=0, atol=1e-10)
-    assert int(torch.as_tensor(solution.stats.steps).max()) < 250
+    assert int(torch.as_tensor(solution.stats.steps).max()) < 150
 
 
 def test_van_der_pol_of_different_stiffness():
