@@ -3,7 +3,7 @@
 import argparse
 from importlib import import_module
 
-from benchmarks.harness import show, write
+from benchmarks.harness import document, show, write
 
 #: name -> module with ``run(device) -> dict``
 BENCHMARKS = {
@@ -22,7 +22,8 @@ def main() -> None:
     for name in arguments.names or BENCHMARKS:
         result = import_module(BENCHMARKS[name]).run(arguments.device)
         show(name, result)
-        print(f"written to {write(name, arguments.device, result)}")
+        for written in (write, document):
+            print(f"written to {written(name, arguments.device, result)}")
 
 
 if __name__ == "__main__":

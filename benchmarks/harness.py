@@ -104,5 +104,36 @@ def show(name: str, result: dict[str, Any]) -> None:
     print()
 
 
+def document(name: str, device: str, result: dict[str, Any]) -> Path:
+    """Write the tables of a result into the guide.
+
+    ``docs/performance.md`` holds one section per result between two comments; only that section
+    is replaced, and the text around it stays.
+    """
+    path = RESULTS.parent.parent / "docs" / "performance.md"
+    begin, end = f"<!-- begin {name}-{device} -->", f"<!-- end {name}-{device} -->"
+    about = result["conditions"]
+    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items() if v)
+    lines = [f"Python {about['python']}, {versions}; {about['device']}, threads: "
+             f"{about['threads']}.", ""]  # fmt: skip
+    for title, table in result["tables"].items():
+        columns = list(dict.fromkeys(key for row in table.values() for key in row))
+        lines += [f"### {title}", "", "| | " + " | ".join(columns) + " |"]
+        lines.append("|---|" + "---:|" * len(columns))
+        for who, row in table.items():
+            lines.append(f"| {who} | " + " | ".join(_cell(row.get(c)) for c in columns) + " |")
+        lines.append("")
+    section = "\n".join([begin, *lines, end])
+    text = path.read_text() if path.exists() else "# Performance\n"
+    if begin in text:
+        before, rest = text.split(begin)
+        text = before + section + rest.split(end)[1]
+    else:
+        text = f"{text.rstrip()}\n\n## {name}, {device}\n\n{section}\n"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path.relative_to(RESULTS.parent.parent)
+
+
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)

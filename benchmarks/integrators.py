@@ -5,9 +5,10 @@ ladder with which its error at the end point is at most the goal.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from scipy.integrate import solve_ivp
 from torchdiffeq import odeint, odeint_adjoint
 
 import sciflow
@@ -43,6 +44,8 @@ def run(device: str) -> dict[str, Any]:
     tables["rk4, 100 steps, field -y, 512x2"] = constant_steps(device)
     tables["dopri5 1e-5, oscillator to t=30, 512x2"] = cheap_adaptive(device)
     tables["Euler-Maruyama, 1000 steps, Ornstein-Uhlenbeck, 4096x2"] = stochastic(device)
+    tables["leapfrog h=0.05, chain n=32, 1e4 steps, float64"] = symplectic(device)
+    tables["Robertson to t=4e5, 64 samples, float64"] = stiff(device)
     about = conditions(device, "torchdiffeq", "torchsde")
     return {"conditions": about, "goal": GOAL, "tables": tables}
 
@@ -116,6 +119,12 @@ def neural(title: str, dim: int, gain: float, device: str) -> dict[str, Any]:
 
         return both
 
+    def with_gradient(grad: str) -> Callable[[float], torch.Tensor]:
+        return lambda tol: sciflow.integrate(net, y0, t, rtol=tol, atol=tol, grad=grad).y[-1]
+
+    for name in ("checkpoint", "adjoint"):
+        solvers[f"sciflow {name}"] = with_gradient(name)
+        tolerances[f"sciflow {name}"] = tolerances["sciflow dopri5"]
     solvers["torchdiffeq adjoint"] = adjoint
     tolerances["torchdiffeq adjoint"] = tolerances["torchdiffeq dopri5"]
     both = race({n: backward(s, tolerances[n]) for n, s in solvers.items()}, device, rounds=5)
@@ -248,4 +257,123 @@ def stochastic(device: str) -> dict[str, Any]:
             }
             | _short(times[name], device)
             for name, solve in solvers.items()
+        }
+
+
+class Springs:
+    """Unit masses between unit springs, both ends at a wall; energy and force by hand."""
+
+    def __call__(self, q: torch.Tensor) -> torch.Tensor:
+        """Energy per sample."""
+        wall = torch.zeros_like(q[:, :1])
+        return 0.5 * torch.cat([wall, q, wall], 1).diff(dim=1).square().sum(1)
+
+    def force(self, q: torch.Tensor) -> torch.Tensor:
+        """Minus the slope of the energy; padding, which the compiler gets right."""
+        pad = torch.nn.functional.pad
+        return pad(q[:, 1:], (0, 1)) + pad(q[:, :-1], (1, 0)) - 2 * q
+
+
+def symplectic(device: str) -> dict[str, Any]:
+    """Energy error and time; torchdiffeq runs a tenth of the steps, and its time is times ten."""
+    torch.manual_seed(0)
+    steps, h, springs = 10_000, 0.05, Springs()
+    double = {"dtype": torch.float64, "device": device}
+    q, p = torch.randn(1, 32, **double), torch.randn(1, 32, **double)
+    field = sciflow.Hamiltonian(springs)
+    start = float(field.energy(q, p))
+
+    def ours(n: int, compile: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        t = torch.tensor([0.0, n * h], **double)
+        y = sciflow.integrate(field, (q, p), t, method="leapfrog", dt=h, compile=compile).y
+        return y[0][-1], y[1][-1]
+
+    def peer(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        t = torch.tensor([0.0, n * h], **double)
+        y = odeint(
+            lambda t, y: (y[1], springs.force(y[0])), (q, p), t, method="rk4",
+            options={"step_size": h},
+        )  # fmt: skip
+        return y[0][-1], y[1][-1]
+
+    def by_hand(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x, v, force = q, p, springs.force(q)
+        for _ in range(n):
+            v = torch.add(v, force, alpha=0.5 * h)
+            x = torch.add(x, v, alpha=h)
+            force = springs.force(x)
+            v = torch.add(v, force, alpha=0.5 * h)
+        return x, v
+
+    solvers: dict[str, Callable[[int], tuple[torch.Tensor, torch.Tensor]]] = {
+        "sciflow": ours,
+        "sciflow compiled": lambda n: ours(n, compile=True),
+        "torchdiffeq rk4": peer,
+        "hand loop": by_hand,
+    }
+    part = {"torchdiffeq rk4": 10}
+    with torch.no_grad():
+        times = race(
+            {n: _steps(solve, steps // part.get(n, 1)) for n, solve in solvers.items()},
+            device,
+            rounds=3,
+        )
+        rows: dict[str, Any] = {}
+        kind = "cpu" if device == "cpu" else "wall"
+        for name, solve in solvers.items():
+            n = steps // part.get(name, 1)
+            rows[name] = {
+                "energy_error": abs(float(field.energy(*solve(n))) / start - 1),
+                "steps_timed": n,
+                "us_per_step": 1e3 * times[name][f"{kind}_ms_min"] / n,
+                "us_per_step_median": 1e3 * times[name][f"{kind}_ms_median"] / n,
+            }
+    for row in rows.values():
+        row["this/torchdiffeq"] = row["us_per_step"] / rows["torchdiffeq rk4"]["us_per_step"]
+    return rows
+
+
+def _steps(solve: Callable[[int], Any], n: int) -> Callable[[], Any]:
+    return lambda: solve(n)
+
+
+def stiff(device: str) -> dict[str, Any]:
+    """All samples in one solve against scipy's Radau, sample by sample; the same tolerances."""
+    torch.manual_seed(0)
+    a = 0.5 + 0.5 * torch.rand(64, dtype=torch.float64, device=device)
+    y0 = torch.stack([a, torch.zeros_like(a), 1 - a], 1)
+    t = torch.tensor([0.0, 4e5], dtype=torch.float64, device=device)
+
+    def field(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        x, v, w = y.unbind(-1)
+        slow, mid, fast = 0.04 * x, 1e4 * v * w, 3e7 * v**2
+        return torch.stack([mid - slow, slow - mid - fast, fast], -1)
+
+    def ours(batch: Literal["joint", "each"]) -> Callable[[], torch.Tensor]:
+        return lambda: sciflow.integrate(
+            field, y0, t, method="rodas4", rtol=1e-6, atol=1e-10, batch=batch
+        ).y[-1]
+
+    def radau(rtol: float, atol: float) -> torch.Tensor:
+        def slopes(t: float, y: Any) -> list[float]:
+            slow, mid, fast = 0.04 * y[0], 1e4 * y[1] * y[2], 3e7 * y[1] ** 2
+            return [mid - slow, slow - mid - fast, fast]
+
+        ends = [
+            solve_ivp(slopes, (0.0, 4e5), row, method="Radau", rtol=rtol, atol=atol).y[:, -1]
+            for row in y0.tolist()
+        ]
+        return torch.tensor(ends, dtype=torch.float64, device=device)
+
+    solvers: dict[str, Callable[[], torch.Tensor]] = {
+        "sciflow rodas4, joint": ours("joint"),
+        "sciflow rodas4, each": ours("each"),
+        "scipy Radau, one by one": lambda: radau(1e-6, 1e-10),
+    }
+    exact = radau(1e-10, 1e-14)
+    with torch.no_grad():
+        times = race(solvers, device, rounds=2)
+        return {
+            n: {"error": relative(s(), exact)} | _short(times[n], device)
+            for n, s in solvers.items()
         }

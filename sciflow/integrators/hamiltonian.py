@@ -20,6 +20,9 @@ from sciflow.integrators.splitting import SPLITTINGS, Splitting, kick, moved
 from sciflow.integrators.state import Structure
 from sciflow.shapes import Tensor
 
+# Parts of dt by which times are told apart where they count the noise.
+FINE = 2**24
+
 HAMILTONIAN_METHODS = (*SPLITTINGS, "baoab", "hmc")
 
 
@@ -84,9 +87,9 @@ class BAOABStepper:
         """The Ornstein-Uhlenbeck process of the momenta, exactly."""
         if self._noise is None:
             self._noise = Noise(self.seed, 0, p)
-        # The counter is the time itself, in units that are fine against a step and coarse against
-        # rounding: the noise of a step does not depend on the output times.
-        counter = round((t - self.start) / self.dt * 1024)
+        # The counter is the time itself, in units that are fine against the shortest step and
+        # coarse against rounding: the noise of a step does not depend on the output times.
+        counter = round((t - self.start) / self.dt * FINE)
         keep = math.exp(-self.field.friction * h)
         spread = math.sqrt(self.field.kT * -math.expm1(-2 * self.field.friction * h))
         normal = self._noise.normal(counter, p.shape)
@@ -131,7 +134,14 @@ def solve_hamiltonian(
     elif method == "baoab":
         start = value_of(times[0])
         largest = max(abs(value_of(move.h)) for move in plan)
-        step = BAOABStepper(field, dt or largest, start, seed)
+        unit = dt or largest
+        shortest = min(abs(value_of(move.h)) for move in plan)
+        if shortest * FINE < 2 * unit:
+            raise ValueError(
+                f"'baoab' tells times apart by 2**-23 of its step {unit:g}; got outputs "
+                f"{shortest:g} apart"
+            )
+        step = BAOABStepper(field, unit, start, seed)
         done = _run(step, leaves, plan, grad, after)
         evaluations = 1 + len(plan)
     else:

@@ -159,6 +159,13 @@ def test_the_noise_is_a_function_of_seed_and_time():
     one = run([0.0, 1.2], 3)
     torch.testing.assert_close(run([0.0, 0.3, 0.7, 1.2], 3), one, rtol=0, atol=1e-12)
     assert (run([0.0, 1.2], 4) - one).abs().min() > 1e-6
+    # outputs much closer than dt have noise of their own
+    bath = sciflow.Hamiltonian(lambda q: 0 * q.sum(1), 1.0, 1.0, 1.0)
+    t = [0.0, 1.0, 1.0 + 1e-5, 1.0 + 2e-5]
+    jumps = solve(bath, y0, t, "baoab", 0.1, seed=0).y[1].diff(dim=0)[1:].flatten(1)
+    assert (jumps[0] - jumps[1]).abs().min() > 1e-5
+    with pytest.raises(ValueError, match="tells times apart"):
+        solve(bath, y0, [0.0, 1.0, 1.0 + 1e-9], "baoab", 0.1, seed=0)
 
 
 def test_no_friction_is_no_noise():
