@@ -17,8 +17,14 @@ from sciflow.errors import (
     TrainingError,
 )
 from sciflow.integrators import SDE, Brownian, WithLogDensity, integrate
+from sciflow.train import Snapshots, Trainer
+
+if TYPE_CHECKING:
+    from sciflow import am, wlf
 
 __version__ = "0.1.0"
+
+DOORS = ("am", "wlf")
 
 __all__ = [
     "SDE",
@@ -27,7 +33,21 @@ __all__ = [
     "IntegrationError",
     "MissingPackageError",
     "SciflowError",
+    "Snapshots",
+    "Trainer",
     "TrainingError",
     "WithLogDensity",
+    "am",
     "integrate",
+    "wlf",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in DOORS:
+        return import_module(f"sciflow.{name}")
+    raise AttributeError(f"module 'sciflow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
