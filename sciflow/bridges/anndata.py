@@ -23,7 +23,7 @@ from sciflow import wlf
 from sciflow.bridges.cell_table import CellTable, as_json, describe, move
 from sciflow.bridges.genes import gene_velocity
 from sciflow.data import Cells
-from sciflow.data.h5ad import _as_is, _collect
+from sciflow.data.h5ad import as_is, collect
 from sciflow.data.times import parse_times
 from sciflow.errors import DataError, require
 
@@ -111,7 +111,7 @@ def read(
         DataError: a key is missing or the cells cannot be used; the key or cell is named.
     """
     where = "adata"
-    raw = _collect(Path(where), adata.obs, adata.obsm, adata.uns, _as_is, time_key, use_rep, None)
+    raw = collect(Path(where), adata.obs, adata.obsm, adata.uns, as_is, time_key, use_rep, None)
     time = parse_times(
         raw.time,
         f"{where}: obs[{raw.time_key!r}]",

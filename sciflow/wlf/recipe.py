@@ -57,7 +57,8 @@ def fit(
         options: fields of ``FitOptions``.
 
     Returns:
-        The fitted potential, with ``history`` and ``action()`` measured.
+        The fitted potential, with ``history`` and ``action()`` measured. After Ctrl-C it is what
+        the fit had reached, and ``interrupted`` is set.
 
     Raises:
         ValueError: an unknown Lagrangian, or an option out of range.
