@@ -69,7 +69,7 @@ def test_loss_of_the_exact_potential_is_minus_the_action(generator, estimator):
     )
     objective = ActionMatching(ExactPotential(truth), Lagrangian(), estimator=estimator)
     values = torch.stack(
-        [objective(pair_source.sample(200, generator)).value.detach() for _ in range(40)]
+        [objective(pair_source.sample(100, generator)).value.detach() for _ in range(20)]
     )
     error = float(values.std() / len(values) ** 0.5)
     # 4000 points stand for the Gaussian: their own action, half the mean squared displacement
