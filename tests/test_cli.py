@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from sciflow import __version__, am, wlf
-from sciflow.cli import VERBS, main
+from sciflow.cli import main
+from sciflow.cli.verbs import VERBS
 from sciflow.data import read_cells
 from sciflow.report import Entry, Report, Section
 
@@ -242,7 +243,7 @@ def _bad_files():
         "hold-out of words": (lambda p: write_csv(p / "a.csv"), ("--hold-out=b",), ("'b'",)),
         "Lagrangian": (lambda p: write_csv(p / "a.csv"), ("--lagrangian=x",), ("'ot'", "'x'")),
         "rate": (lambda p: write_csv(p / "a.csv"), ("--lr=-1",), ("lr", "-1.0")),
-        "device": (lambda p: write_csv(p / "a.csv"), ("--device=gpu",), ("--device gpu",)),
+        "device": (lambda p: write_csv(p / "a.csv"), ("--device=gpu",), ("device", "'gpu'")),
         "unknown option": (
             lambda p: write_csv(p / "a.csv"),
             ("--stepz", "3"),
@@ -283,6 +284,17 @@ def test_out_is_checked_before_the_training(tmp_path, capsys, monkeypatch):
     }.items():
         assert part in refused(capsys, "wlf", "fit", source, tmp_path / out, *SHORT)
     assert source.read_bytes() == before and list(tmp_path.iterdir()) == [source]
+
+
+def test_the_device_is_checked_before_anything_is_read_or_written(tmp_path, capsys):
+    source, other = tmp_path / "no.csv", tmp_path / "new"
+    for words in (
+        ("am", "fit", source, other / "out.csv"),
+        ("wlf", "fit", source, other / "out.csv"),
+        ("wlf", "evaluate", write_csv(tmp_path / "in.csv"), "--out", other),
+    ):
+        assert "device must be" in refused(capsys, *words, *SHORT[:-1], "--device=gpu")
+    assert not other.exists()
 
 
 def test_commands_that_are_none(capsys):
@@ -500,7 +512,8 @@ def test_program(tmp_path):
 def test_nothing_heavy_is_loaded_before_it_is_used():
     code = (
         "import sys, sciflow.cli; sciflow.cli.main([]);"
-        "print('loaded:', [m for m in ('sciflow.wlf', 'sciflow.data') if m in sys.modules]);"
+        "doors = ('sciflow.wlf', 'sciflow.data', 'torch');"
+        "print('loaded:', [m for m in doors if m in sys.modules]);"
         "import sciflow.bridges.anndata, sciflow.bridges.files;"
         "heavy = ('anndata', 'pandas', 'h5py', 'ot', 'matplotlib', 'mdtraj');"
         "print('loaded:', [m for m in heavy if m in sys.modules])"
