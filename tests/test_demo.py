@@ -6,7 +6,7 @@ from sciflow import demo
 
 
 def test_demo_without_data(tmp_path, monkeypatch):
-    monkeypatch.setenv("SCIFLOW_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.delenv("SCIFLOW_DATA", raising=False)
     monkeypatch.setenv("SCIFLOW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(demo, "STEPS", 20)  # the verdicts are those of an unfinished fit
     page = demo.run(tmp_path / "out", progress=False)
