@@ -6,8 +6,8 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 EXTRAS := dev,cell,log,bench
 
-# Small networks are slower on many threads than on few.
-export OMP_NUM_THREADS ?= 2
+# Networks as small as these gain nothing from a second thread.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test lint bench clean
 

@@ -18,6 +18,6 @@ except ImportError:
         def __class_getitem__(cls, item: tuple[type, str]) -> type:
             return item[0]
 
-    Bool = Float = Int = Shaped = _Unchecked  # type: ignore[misc,assignment]
+    Bool = Float = Int = Shaped = _Unchecked  # type: ignore[assignment]
 
 __all__ = ["Bool", "Float", "Int", "Shaped", "Tensor"]

@@ -45,3 +45,13 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("SCIFLOW_DATA does not name a folder of data")
     return Path(folder)
+
+
+@pytest.fixture
+def unchecked():
+    """No run-time check of annotations: the test is to meet the error a user would meet."""
+    from jaxtyping import config
+
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

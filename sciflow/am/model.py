@@ -46,7 +46,8 @@ class Action(NamedTuple):
 class Scale:
     """Units of the data, in which the network sees them.
 
-    Positions are ``(x - center) / length`` and times ``(t - start) / duration``. One length for all directions, because the kinetic energy weighs them equally.
+    Positions are ``(x - center) / length`` and times ``(t - start) / duration``: one length for
+    all directions, because the kinetic energy weighs them equally.
     """
 
     center: tuple[float, ...]
@@ -87,6 +88,7 @@ class ActionPotential(nn.Module):
         self.scale, self.width, self.depth = scale, width, depth
         self.measured_action: Action | None = None
         self.history: History | None = None
+        self.interrupted = False
         self.net = MLP(scale.dim + 1, scale.dim + 1, width, depth, generator=generator)
         self.register_buffer("center", torch.tensor(scale.center))
 

@@ -102,7 +102,8 @@ def fit(
         options: fields of ``FitOptions``.
 
     Returns:
-        The fitted potential, with ``history`` and ``action()`` measured.
+        The fitted potential, with ``history`` and ``action()`` measured. After Ctrl-C it is what
+        the fit had reached, and ``interrupted`` is set.
 
     Raises:
         ValueError: another kind, or an option out of range.
@@ -152,7 +153,7 @@ def train(
     result = settings.trainer(update).fit(objective, problem.source, resume=settings.resume)
     model = result.model
     assert isinstance(model, ActionPotential)
-    model.history = result.history
+    model.history, model.interrupted = result.history, result.interrupted
     model.measured_action = measure_action(model, objective, problem)
     return model
 

@@ -39,12 +39,10 @@ def read_h5ad(path: Path, time_key: str | None, rep: str | None, mass_key: str |
             if "encoding-type" in file["obs"].attrs:
                 read = _read_elem()
                 obsm, uns = file.get("obsm", {}), file.get("uns", {})
-                return _collect(path, read(file["obs"]), obsm, uns, read, time_key, rep, mass_key)
+                return collect(path, read(file["obs"]), obsm, uns, read, time_key, rep, mass_key)
         adata = require("anndata", "cell").read_h5ad(path, backed="r")
         try:
-            return _collect(
-                path, adata.obs, adata.obsm, adata.uns, _as_is, time_key, rep, mass_key
-            )
+            return collect(path, adata.obs, adata.obsm, adata.uns, as_is, time_key, rep, mass_key)
         finally:
             adata.file.close()
     except OSError as error:
@@ -60,11 +58,12 @@ def _read_elem() -> Callable[[Any], Any]:
     return read_elem
 
 
-def _as_is(value: Any) -> Any:
+def as_is(value: Any) -> Any:
+    """The value itself: how entries of an AnnData in memory are read."""
     return value
 
 
-def _collect(
+def collect(
     path: Path,
     obs: Any,
     obsm: Mapping[str, Any],
@@ -74,6 +73,7 @@ def _collect(
     rep: str | None,
     mass_key: str | None,
 ) -> RawCells:
+    """Cells from the parts of an AnnData, each read by ``read``; see ``read_cells``."""
     where = str(path)
     columns = [str(column) for column in obs.columns]
     time_key = time_key or pick_time_key(columns, where, "column of obs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -51,6 +53,22 @@ class MLP(nn.Module):
             nn.init.zeros_(layers[-1].weight)
             nn.init.zeros_(layers[-1].bias)
         self.layers = nn.ModuleList(layers)
+
+    def along(
+        self, x: Float[Tensor, "*batch n_in"], dx: Float[Tensor, "*batch n_in"]
+    ) -> tuple[Float[Tensor, "*batch n_out"], Float[Tensor, "*batch n_out"]]:
+        """Output and its derivative along ``dx``, in one forward sweep.
+
+        Written out, because torch's forward mode differentiates SiLU in Python: several times
+        the cost of the network itself.
+        """
+        *hidden, last = (cast(nn.Linear, layer) for layer in self.layers)
+        for layer in hidden:
+            z, dz = layer(x), nn.functional.linear(dx, layer.weight)
+            gate = torch.sigmoid(z)
+            x = z * gate
+            dx = dz * (gate + x * (1 - gate))
+        return last(x), nn.functional.linear(dx, last.weight)
 
     def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Output of the network."""

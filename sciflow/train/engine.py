@@ -42,9 +42,19 @@ class Engine:
         Args:
             device: ``"auto"`` (CUDA where there is one, otherwise the CPU) or a torch device;
                 under torchrun ``"cuda"`` is the device of the local rank.
+
+        Raises:
+            ValueError: torch knows no such device, or this machine has none.
         """
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-        place = torch.device(kind if device == "auto" else device)
+        try:
+            place = torch.device(kind if device == "auto" else device)
+            torch.empty(0, device=place)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"device must be one of this machine; got {device!r}: {reason}"
+            ) from error
         launched = dist.is_available() and (
             dist.is_initialized() or dist.is_torchelastic_launched()
         )

@@ -267,6 +267,8 @@ def _evaluate_fold(
             fields["out"] = settings.out / f"without-{k}-seed-{seed}"
         began = time.perf_counter()
         model = fit(scaled, lagrangian, hold_out=(k,), **fields)
+        if model.interrupted:  # a half-trained flow must not be scored
+            raise KeyboardInterrupt
         seconds += time.perf_counter() - began
         predicted = model.trajectories(before.to(model.center.device), span).x[-1].cpu()
         scores.append((wasserstein1(predicted, held_out), energy_distance(predicted, held_out)))

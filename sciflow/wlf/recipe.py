@@ -25,8 +25,10 @@ class FitOptions(ActionMatchingOptions):
     """Path between partners under optimal transport: "learned" starts as the geodesic and is bent
     by the min-max game; "geodesic" keeps it, which is exact for optimal transport between two
     snapshots."""
-    path_lr: float = 1e-4
-    """Learning rate of the path: slower than the potential, which has to follow it."""
+    path_lr: float = 3e-5
+    """Learning rate of the path. It must be far slower than the potential, which has to follow
+    it: at 1e-4 the path finds bends that the potential does not follow, and the flow misses the
+    snapshots. With a potential energy, whose paths are far from straight, take about 1e-3."""
     path_width: int = 64
     """Width of the hidden layers of the path."""
     path_depth: int = 2
@@ -57,7 +59,8 @@ def fit(
         options: fields of ``FitOptions``.
 
     Returns:
-        The fitted potential, with ``history`` and ``action()`` measured.
+        The fitted potential, with ``history`` and ``action()`` measured. After Ctrl-C it is what
+        the fit had reached, and ``interrupted`` is set.
 
     Raises:
         ValueError: an unknown Lagrangian, or an option out of range.

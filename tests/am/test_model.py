@@ -1,0 +1,104 @@
+"""The potential: its derivatives, units, saving, and what it refuses."""
+
+import pytest
+import torch
+
+from sciflow import DataError, Snapshots, am
+from sciflow.am.model import ActionPotential, Scale
+
+
+@pytest.fixture
+def model(generator, dtype):
+    scale = Scale(center=(1.0, -2.0, 0.5), length=3.0, start=2.0, duration=4.0)
+    return ActionPotential(scale, width=16, depth=2, generator=generator).to(dtype)
+
+
+def test_velocity_is_the_gradient_of_the_potential(model):
+    t, x, step = 3.3, torch.randn(6, 3) * 3, 1e-6
+    for i in range(3):
+        shift = torch.zeros(3).index_fill_(0, torch.tensor([i]), step)
+        slope = (model.potential(t, x + shift) - model.potential(t, x - shift)) / (2 * step)
+        torch.testing.assert_close(model.velocity(t, x)[:, i], slope, atol=1e-7, rtol=1e-6)
+
+
+def test_time_derivative(model):
+    t, x, step = torch.rand(6), torch.randn(6, 3), 1e-6
+    _, s_t, _ = model.derivatives(t, x, create_graph=False)
+    slope = (model(t + step, x) - model(t - step, x)) / (2 * step)
+    torch.testing.assert_close(s_t, slope.detach(), atol=1e-7, rtol=1e-6)
+
+
+def test_times_per_sample_agree_with_one_time(model):
+    x = torch.randn(4, 3)
+    times = torch.tensor([2.0, 3.0, 4.0, 6.0])
+    each = torch.cat([model.velocity(float(t), x[i : i + 1]) for i, t in enumerate(times)])
+    torch.testing.assert_close(model.velocity(times, x), each)
+
+
+def test_trajectories_follow_the_velocity_and_turn_back(model):
+    x = torch.randn(5, 3)
+    t = torch.linspace(2.0, 6.0, 9)
+    moved = model.trajectories(x, t)
+    assert moved.x.shape == (9, 5, 3)
+    assert moved.log_weight is None
+    fine = model.trajectories(x, t, n_steps=50)
+    torch.testing.assert_close(moved.x, fine.x, atol=1e-4, rtol=1e-4)
+    back = model.trajectories(fine.x[-1], t.flip(0), n_steps=50)
+    torch.testing.assert_close(back.x[-1], x, atol=1e-7, rtol=1e-7)
+
+
+def test_growth_is_zero_since_mass_is_conserved(model):
+    assert float(model.growth(3.0, torch.randn(4, 3)).abs().max()) == 0.0
+
+
+def test_save_and_load(model, tmp_path):
+    model.measured_action = am.Action(1.25, 1.5)
+    model.save(tmp_path / "model.safetensors")
+    other = am.load(tmp_path / "model.safetensors").to(torch.get_default_dtype())
+    x = torch.randn(4, 3)
+    assert torch.equal(other.velocity(3.0, x), model.velocity(3.0, x))
+    assert other.action() == model.action()
+    assert other.scale == model.scale
+
+
+def test_truncated_file(model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"model\.safetensors"):
+        am.load(path)
+
+
+def test_refusals(model):
+    with pytest.raises(ValueError, match=r"\(n, 3\).*\(4, 2\)"):
+        model.velocity(3.0, torch.randn(4, 2))
+    with pytest.raises(ValueError, match="n_steps"):
+        model.trajectories(torch.randn(4, 3), torch.tensor([2.0, 3.0]), n_steps=0)
+    with pytest.raises(ValueError, match="finite"):
+        model.trajectories(torch.full((4, 3), torch.nan), torch.tensor([2.0, 3.0]))
+    with pytest.raises(ValueError, match="not fitted"):
+        model.action()
+
+
+def test_fit_refuses_other_kinds_and_options():
+    snapshots = Snapshots([torch.randn(9, 2), torch.randn(9, 2)], [0.0, 1.0])
+    with pytest.raises(TypeError, match="stepps"):
+        am.fit(snapshots, stepps=3)
+    with pytest.raises(DataError, match="same point"):
+        am.fit(Snapshots([torch.ones(5, 2), torch.ones(5, 2)], [0.0, 1.0]))
+    with pytest.raises(DataError, match="time point 7"):
+        am.fit(Snapshots([torch.ones(5, 2)] * 3, [0.0, 1.0, 2.0]), hold_out=(7,))
+
+
+def test_fit_by_action_matching_transports_a_shift():
+    x = torch.randn(400, 2)
+    model = am.fit(
+        Snapshots([x, x + torch.tensor([2.0, 0.0])], [0.0, 4.0]),
+        steps=300,
+        device="cpu",
+        progress=False,
+    )
+    moved = model.trajectories(x, torch.tensor([0.0, 4.0])).x[-1]
+    # the truth: everything moves by (2, 0), whose action is 2^2 / (2 * 4)
+    assert float((moved - x - torch.tensor([2.0, 0.0])).square().mean().sqrt()) < 0.1
+    assert model.action().rollout == pytest.approx(0.5, rel=0.05)

@@ -1,0 +1,160 @@
+"""The AnnData bridge: which keys it reads and writes, and what stands in them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from sciflow import DataError, wlf
+from sciflow.bridges import anndata as bridge
+
+SHORT = {"steps": 10, "width": 8, "depth": 1, "batch_size": 32, "progress": False, "device": "cpu"}
+
+
+def expected(model, adata, rep="X_pca", n_dims=None):
+    """Velocity and potential, asked for time point by time point."""
+    x = torch.tensor(np.asarray(adata.obsm[rep][:, :n_dims]), dtype=torch.float64)
+    time = adata.obs["day"].astype(float).to_numpy()
+    velocity, potential = np.empty(x.shape), np.empty(len(x))
+    for t in np.unique(time):
+        at = time == t
+        velocity[at] = model.velocity(float(t), x[at]).numpy()
+        potential[at] = model.potential(float(t), x[at]).numpy()
+    return velocity, potential
+
+
+def test_fields_after_a_round_trip(adata, tmp_path):
+    assert bridge.fit(adata, **SHORT) is None
+    adata.write_h5ad(tmp_path / "fitted.h5ad")
+    anndata = pytest.importorskip("anndata")
+    read = anndata.read_h5ad(tmp_path / "fitted.h5ad")
+    model = bridge.model(read)
+    velocity, potential = expected(model, read)
+
+    assert read.obsm["velocity_pca"].dtype == np.float32
+    np.testing.assert_allclose(read.obsm["velocity_pca"], velocity, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(read.obs["sciflow_potential"], potential, rtol=1e-6, atol=1e-6)
+    assert (read.obs["growth_rate"] == 0.0).all()
+
+    genes = read.layers["velocity"]
+    known = [0, 1, 2, 3, 4, 6]
+    assert genes.dtype == np.float32 and genes.shape == read.shape
+    np.testing.assert_allclose(
+        genes[:, known], velocity @ read.varm["PCs"][known].T, rtol=1e-5, atol=1e-5
+    )
+    assert np.isnan(genes[:, 5]).all()
+
+    entry = read.uns["sciflow"]
+    config = json.loads(entry["config"])
+    assert config["steps"] == 10 and config["lagrangian"] == "ot" and config["hold_out"] == []
+    assert entry["time_key"] == "day" and entry["rep"] == "X_pca" and entry["n_dims"] == 4
+    assert entry["history"]["step"].tolist()[-1] == 10
+    assert np.isfinite(entry["history"]["loss"]).all()
+    assert entry["metrics"]["action"] == model.action().rollout
+    assert entry["version"]
+
+
+def test_is_the_fit_of_the_door(adata):
+    bridge.fit(adata, seed=3, hold_out=[1], **SHORT)
+    time = adata.obs["day"].astype(float).to_numpy()
+    x = adata.obsm["X_pca"].astype(np.float64)
+    snapshots = bridge.read(adata).snapshots()
+    assert [len(s) for s in snapshots.samples] == [12, 15, 13]
+    np.testing.assert_array_equal(snapshots.samples[2].numpy(), x[time == 2.5])
+    model = wlf.fit(snapshots, hold_out=[1], seed=3, **SHORT)
+    velocity, _ = expected(model, adata)
+    np.testing.assert_allclose(adata.obsm["velocity_pca"], velocity, rtol=1e-6, atol=1e-6)
+    velocity_of_another_seed, _ = expected(wlf.fit(snapshots, seed=4, **SHORT), adata)
+    assert np.abs(velocity - velocity_of_another_seed).max() > 1e-3
+
+
+def test_copy_leaves_the_original_alone(adata):
+    before = adata.copy()
+    made = bridge.fit(adata, copy=True, key_added="flow", **SHORT)
+    assert "velocity_pca" in made.obsm and "flow" in made.uns and "flow_potential" in made.obs
+    assert set(adata.obsm) == set(before.obsm) and not adata.layers and not adata.uns
+    assert list(adata.obs) == list(before.obs)
+    assert bridge.model(made, "flow").scale.dim == 4
+
+
+def test_first_dimensions(adata):
+    bridge.fit(adata, n_dims=2, **SHORT)
+    velocity, _ = expected(bridge.model(adata), adata, n_dims=2)
+    assert adata.obsm["velocity_pca"].shape == (40, 2)
+    genes = adata.layers["velocity"][:, :5]
+    np.testing.assert_allclose(genes, velocity @ adata.varm["PCs"][:5, :2].T, atol=1e-5)
+
+
+def test_genes_only_where_the_loadings_belong(adata, caplog, monkeypatch):
+    bridge.fit(adata, use_rep="X_umap", **SHORT)
+    assert adata.obsm["velocity_umap"].shape == (40, 2) and "velocity" not in adata.layers
+
+    adata.layers["velocity"] = np.ones(adata.shape)
+    del adata.uns["sciflow"]
+    pcs = adata.varm["PCs"]
+    adata.varm["PCs"] = pcs[:, :3]
+    bridge.fit(adata, **SHORT)
+    assert "velocity" not in adata.layers
+    assert "(7, 3)" in caplog.text and "removing layers['velocity']" in caplog.text
+
+    adata.varm["PCs"] = pcs
+    monkeypatch.setattr("sciflow.bridges.genes.LAYER_LIMIT", 4 * adata.n_obs * adata.n_vars - 1)
+    bridge.fit(adata, **SHORT)
+    assert "velocity" not in adata.layers and "GB" in caplog.text
+    monkeypatch.undo()
+    bridge.fit(adata, **SHORT)
+    assert "velocity" in adata.layers
+
+
+def test_predict(adata):
+    bridge.fit(adata, **SHORT)
+    names, columns = list(adata.obs_names), list(adata.obs)
+    later = bridge.predict(adata, 0.0, [1.0, 2.5])
+    assert list(adata.obs_names) == names and list(adata.obs) == columns
+
+    model, day = bridge.model(adata), adata.obs["day"].astype(float).to_numpy()
+    x0 = torch.tensor(adata.obsm["X_pca"][day == 0.0], dtype=torch.float64)
+    path = model.trajectories(x0, torch.tensor([0.0, 1.0, 2.5])).x
+    assert later.n_obs == 24 and later.n_vars == 0 and later.obs_names.is_unique
+    assert later.obs["day"].tolist() == [1.0] * 12 + [2.5] * 12
+    assert later.obs["source_cell"].tolist() == 2 * list(adata.obs_names[day == 0.0])
+    np.testing.assert_allclose(later.obsm["X_pca"], path[1:].reshape(24, 4), rtol=1e-6)
+    velocity, _ = expected(model, later)
+    np.testing.assert_allclose(later.obsm["velocity_pca"], velocity, rtol=1e-6, atol=1e-6)
+
+    later.uns["sciflow"] = adata.uns["sciflow"]
+    back = bridge.predict(later, 2.5, 0.0)
+    np.testing.assert_allclose(back.obsm["X_pca"], x0, atol=2e-3)
+
+
+def test_labels_need_their_times(adata):
+    windows = {"0": "0-1", "1": "2-3", "2.5": "4-6"}
+    adata.obs["day"] = adata.obs["day"].cat.rename_categories(windows)
+    with pytest.raises(DataError, match="times="):
+        bridge.fit(adata, **SHORT)
+    bridge.fit(adata, times={"0-1": 0.5, "2-3": 2.5, "4-6": 5.0}, **SHORT)
+    scale = bridge.model(adata).scale
+    assert (scale.start, scale.duration) == (0.5, 4.5)
+    assert bridge.predict(adata, 0.5, 5.0).n_obs == 12
+
+
+def test_errors_name_the_key_or_cell(adata):
+    with pytest.raises(DataError, match="'hour'.*day, batch"):
+        bridge.fit(adata, time_key="hour", **SHORT)
+    with pytest.raises(DataError, match="'X_phate'.*X_pca, X_umap"):
+        bridge.fit(adata, use_rep="X_phate", **SHORT)
+    with pytest.raises(DataError, match="n_dims is 5.*4"):
+        bridge.fit(adata, n_dims=5, **SHORT)
+    with pytest.raises(DataError, match="call fit first"):
+        bridge.model(adata)
+    adata.obsm["X_pca"][17, 2] = np.nan
+    with pytest.raises(DataError, match="nan at cell 'cell-17' .*'PC3'"):
+        bridge.fit(adata, **SHORT)
+    assert "velocity_pca" not in adata.obsm
+    bridge.fit(adata, n_dims=2, **SHORT)
+    with pytest.raises(DataError, match="no cells at time 7; the times are 0, 1, 2.5"):
+        bridge.predict(adata, 7.0, 8.0)
+    for times in ([2.5, 1.0], [0.0], [], [float("nan")]):
+        with pytest.raises(ValueError, match="times must"):
+            bridge.predict(adata, 0.0, times)

@@ -1,0 +1,115 @@
+"""The learned path and the min-max objective."""
+
+import pytest
+import torch
+
+from sciflow import Snapshots, wlf
+from sciflow.am import Lagrangian
+from sciflow.am.coupling import CoupledSnapshots
+from sciflow.am.model import ActionPotential, Scale
+from sciflow.am.path import Geodesic
+from sciflow.wlf.objective import WassersteinLagrangianFlow
+from sciflow.wlf.path import LearnedPath, bend_weight
+
+
+@pytest.fixture
+def batch(generator):
+    parts = [torch.randn(30, 2, generator=generator) + k for k in range(3)]
+    return CoupledSnapshots(Snapshots(parts, [0.0, 0.3, 1.0])).sample(64, generator)
+
+
+@pytest.fixture
+def bent(generator, dtype):
+    path = LearnedPath(2, width=16, depth=2, generator=generator).to(dtype)
+    for parameter in path.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=generator)
+    return path
+
+
+@pytest.fixture
+def model(generator, dtype):
+    scale = Scale(center=(0.0, 0.0), length=1.0, start=0.0, duration=1.0)
+    return ActionPotential(scale, width=16, depth=2, generator=generator).to(dtype)
+
+
+def test_path_starts_as_the_geodesic(batch, dtype):
+    torch.testing.assert_close(tuple(LearnedPath(2).to(dtype)(batch)), tuple(Geodesic()(batch)))
+
+
+def test_path_keeps_its_ends(batch, bent):
+    torch.testing.assert_close(bent(batch._replace(t=batch.t_left)).x, batch.left)
+    torch.testing.assert_close(bent(batch._replace(t=batch.t_right)).x, batch.right)
+    assert float((bent(batch).x - Geodesic()(batch).x).abs().max()) > 0.1
+
+
+def test_path_velocity_is_its_time_derivative(batch, bent):
+    step = 1e-6
+    ahead, behind = (bent(batch._replace(t=batch.t + s)).x for s in (step, -step))
+    torch.testing.assert_close(
+        bent(batch).velocity, (ahead - behind) / (2 * step), atol=1e-7, rtol=1e-6
+    )
+
+
+def test_inner_moves_climb_the_hamiltonian_and_spare_the_snapshots(batch, model):
+    game = WassersteinLagrangianFlow(
+        model, Lagrangian(), LearnedPath(2).to(batch.t.dtype), "dual", inner_moves=5
+    )
+    x = Geodesic()(batch).x
+    moved = game._move(batch, x)
+
+    def hamiltonian(points):
+        _, s_t, v = model.derivatives(batch.t, points, create_graph=False)
+        return Lagrangian().hamiltonian(batch.t, points, s_t, v)
+
+    assert bool((hamiltonian(moved) >= hamiltonian(x) - 1e-12).all())
+    reach = 5 * 0.01 * bend_weight(batch)
+    assert bool(((moved - x).abs() <= reach + 1e-12).all())
+    at_knot = batch._replace(t=batch.t_left)
+    torch.testing.assert_close(game._move(at_knot, batch.left), batch.left)
+
+
+def test_inner_moves_need_the_dual_estimator(model, dtype):
+    with pytest.raises(ValueError, match="dual"):
+        WassersteinLagrangianFlow(model, Lagrangian(), LearnedPath(2), inner_moves=1)
+
+
+def test_physical_potential_bends_the_path():
+    """Harmonic U = -w^2 x^2 / 2 ... the least-action path between two points is known.
+
+    With L = |v|^2 / 2 - U and U = w^2 x^2 / 2 the Euler-Lagrange equation is x'' = -w^2 x; from
+    x(0) = 1 to x(1) = 1 it is cos(w (t - 1/2)) / cos(w / 2), which bulges outwards.
+    """
+    w = 1.5
+    x = torch.tensor([[1.0, 0.0]]) + 0.05 * torch.randn(
+        200, 2, generator=torch.Generator().manual_seed(0)
+    )
+    model = wlf.fit(
+        Snapshots([x, x], [0.0, 1.0]),
+        Lagrangian(potential=lambda t, x: 0.5 * w**2 * x.square().sum(-1)),
+        steps=1500,
+        path_lr=2e-3,
+        device="cpu",
+        progress=False,
+    )
+    t = torch.linspace(0.0, 1.0, 5)
+    mean = model.trajectories(x, t).x.mean(1)[:, 0]
+    truth = torch.cos(w * (t - 0.5)) / torch.cos(torch.tensor(w / 2))
+    # the bulge is 0.37 high; straight lines would miss it by all of that
+    assert float((mean - truth).abs().max()) < 0.06
+
+
+@pytest.mark.parametrize("options", [{}, {"estimator": "dual", "inner_moves": 1}])
+def test_game_and_geodesic_agree_for_optimal_transport(options):
+    x = torch.randn(500, 2, generator=torch.Generator().manual_seed(1))
+    snapshots = Snapshots([x, 0.5 * x + 1.0], [0.0, 1.0])
+    model = wlf.fit(snapshots, steps=500, device="cpu", progress=False, **options)
+    exact = 0.5 * float((0.5 * x + 1.0 - x).square().sum(1).mean())
+    assert model.action().rollout == pytest.approx(exact, rel=0.05)
+
+
+def test_refusals():
+    snapshots = Snapshots([torch.randn(9, 2), torch.randn(9, 2)], [0.0, 1.0])
+    with pytest.raises(ValueError, match=r"\['ot'\].*'sb2'"):
+        wlf.fit(snapshots, lagrangian="sb2")
+    with pytest.raises(ValueError, match="potential energy"):
+        wlf.fit(snapshots, Lagrangian(potential=lambda t, x: x[:, 0]), path="geodesic")
