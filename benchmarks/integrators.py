@@ -7,6 +7,7 @@ ladder with which its error at the end point is at most the goal.
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 from torchdiffeq import odeint, odeint_adjoint
@@ -363,7 +364,7 @@ def stiff(device: str) -> dict[str, Any]:
             solve_ivp(slopes, (0.0, 4e5), row, method="Radau", rtol=rtol, atol=atol).y[:, -1]
             for row in y0.tolist()
         ]
-        return torch.tensor(ends, dtype=torch.float64, device=device)
+        return torch.tensor(np.array(ends), dtype=torch.float64, device=device)
 
     solvers: dict[str, Callable[[], torch.Tensor]] = {
         "sciflow rodas4, joint": ours("joint"),

@@ -25,9 +25,8 @@ class Flow(torch.nn.Module):
         ).y
 
 
-@pytest.mark.parametrize("method", ["rk4", "dopri5"])
-def test_a_fixed_grid_survives_export(method, unchecked):
-    flow = Flow(method)
+def test_a_fixed_grid_survives_export(unchecked):
+    flow = Flow("rk4")
     batch = torch.export.Dim("batch", min=2, max=1000)
     exported = torch.export.export(flow, (torch.randn(4, 2),), dynamic_shapes=({0: batch},))
     file = io.BytesIO()

@@ -39,15 +39,15 @@ def radau(field, y0, t):
 @pytest.mark.parametrize("batch", ["joint", "each"])
 def test_robertson(batch):
     y0 = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.0, 0.5]])
-    t = torch.tensor([0.0, 0.4, 40.0, 4e3, 4e5])
+    t = torch.tensor([0.0, 0.4, 40.0, 4e3])
     exact = radau(robertson, y0, t)
     with torch.no_grad():
         solution = sciflow.integrate(
             robertson, y0, t, method="rodas4", rtol=1e-5, atol=1e-10, batch=batch
         )
     torch.testing.assert_close(solution.y, exact, rtol=2e-4, atol=1e-8)
-    torch.testing.assert_close(solution.y.sum(-1), torch.ones(5, 2), rtol=0, atol=1e-10)
-    assert int(torch.as_tensor(solution.stats.steps).max()) < 150
+    torch.testing.assert_close(solution.y.sum(-1), torch.ones(4, 2), rtol=0, atol=1e-10)
+    assert int(torch.as_tensor(solution.stats.steps).max()) < 100
 
 
 def test_van_der_pol_of_different_stiffness():
