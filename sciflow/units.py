@@ -18,7 +18,7 @@ import re
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from sciflow.shapes import Tensor
+from torch import Tensor
 
 # Exact by the definition of the SI.
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
