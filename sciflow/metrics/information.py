@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from sciflow.errors import require
@@ -32,7 +33,6 @@ def mutual_information(x: Array, y: Array, k: int = 5) -> float:
     n = len(first)
     if len(second) != n:
         raise ValueError(f"y has {len(second)} samples where x has {n}: they must agree")
-    np = require("numpy")
     tree = require("scipy.spatial").cKDTree
     digamma = require("scipy.special").digamma
     a, b = first.cpu().numpy(), second.cpu().numpy()
