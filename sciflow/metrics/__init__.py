@@ -1,8 +1,17 @@
-"""Distances between samples, each beside what it scores on samples of one distribution."""
+"""Distances between samples, information in them, and free energies, each with its own scale."""
 
 from __future__ import annotations
 
 from sciflow.metrics.discrepancy import covariance_trace_ratio, energy_distance, mmd
+from sciflow.metrics.free_energy import (
+    Bound,
+    Estimate,
+    bar,
+    reweight,
+    stratified_bar,
+    variational_bound,
+)
+from sciflow.metrics.information import mutual_information, mutual_information_matrix
 from sciflow.metrics.transport import (
     sampling_floor,
     sliced_wasserstein2,
@@ -12,12 +21,20 @@ from sciflow.metrics.transport import (
 from sciflow.metrics.weights import ess
 
 __all__ = [
+    "Bound",
+    "Estimate",
+    "bar",
     "covariance_trace_ratio",
     "energy_distance",
     "ess",
     "mmd",
+    "mutual_information",
+    "mutual_information_matrix",
+    "reweight",
     "sampling_floor",
     "sliced_wasserstein2",
+    "stratified_bar",
+    "variational_bound",
     "wasserstein1",
     "wasserstein2",
 ]

@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+from sciflow.systems.anharmonic_chains import FPUTBeta, Phi4
+from sciflow.systems.base import ExactSystem, System
 from sciflow.systems.fixed_points import FixedPoints
 from sciflow.systems.gaussians import GaussianTransport
 from sciflow.systems.gene_network import GeneNetwork, GeneNetworkData
+from sciflow.systems.harmonic_chain import HarmonicChain
+from sciflow.systems.landscapes import DoubleWell, MuellerBrown, Ring
+from sciflow.systems.particles import (
+    DoubleWellParticles,
+    LennardJones,
+    MeanFree,
+    ParticleSystem,
+)
 from sciflow.systems.population import Ensemble
+from sciflow.systems.table import SYSTEMS, make_system
 
-__all__ = ["Ensemble", "FixedPoints", "GaussianTransport", "GeneNetwork", "GeneNetworkData"]
+__all__ = [
+    "SYSTEMS",
+    "DoubleWell",
+    "DoubleWellParticles",
+    "Ensemble",
+    "ExactSystem",
+    "FPUTBeta",
+    "FixedPoints",
+    "GaussianTransport",
+    "GeneNetwork",
+    "GeneNetworkData",
+    "HarmonicChain",
+    "LennardJones",
+    "MeanFree",
+    "MuellerBrown",
+    "ParticleSystem",
+    "Phi4",
+    "Ring",
+    "System",
+    "make_system",
+]
