@@ -1,0 +1,7 @@
+"""Charts: invertible coordinates in which a system is simpler than in the ones it is given in."""
+
+from __future__ import annotations
+
+from sciflow.systems.charts.chart import Chart
+
+__all__ = ["Chart"]
