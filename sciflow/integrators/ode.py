@@ -188,6 +188,7 @@ def solve_adaptive(
         taken = step(here, signed, y, k0, alive)
         with torch.no_grad():
             local = local_error(tableau, taken)
+            rms = _rms(local, control.in_norm, alive)
             norm = _error_norm(local, taken, control, alive)
         smallest = max(16 * math.ulp(now), TINY * abs(end - start))
         accepted = norm <= 1.0 and (last or size >= smallest)  # not so for NaN
@@ -243,9 +244,7 @@ def solve_adaptive(
             fractions.append(u)
             next_output += 1
         done.plan.append(Move(here, signed, tuple(fractions), alive))
-        with torch.no_grad():
-            rms = _rms(local, control.in_norm, alive)
-            done.error = rms if done.error is None else done.error + rms
+        done.error = rms if done.error is None else done.error + rms
         factor = SAFETY * max(norm, 1e-10) ** -exponent * previous_error**PI_BETA
         h = size * min(GROW, max(SHRINK, factor))
         previous_error = max(norm, 1e-4)
@@ -283,8 +282,8 @@ def _first_step(
     with torch.no_grad():
         for y, k, counts in zip(y0, k0, control.in_norm, strict=True):
             if counts and y.numel():
-                scale = y.abs() + max(control.atol, 1e-300) / max(control.rtol, 1e-14)
-                rate = max(rate, float(_root_mean_square(k.abs() / scale, alive)))
+                scale = y.abs().add_(max(control.atol, 1e-300) / max(control.rtol, 1e-14))
+                rate = max(rate, float(_root_mean_square(k / scale, alive)))
     if not 0.0 < rate < math.inf:
         return span
     return min(span, max(control.rtol, 1e-14) ** (1 / (tableau.order + 1)) / rate)

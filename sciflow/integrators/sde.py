@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,8 +25,7 @@ Diffusion = Callable[[Time, list[Tensor]], list[Any]]
 Increments = list[Tensor | None]
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """The Wiener process over one step.
 
     ``dw`` are its increments and ``mean`` (where the method asks for the area) the mean of
@@ -119,14 +118,16 @@ def _add(
     for i, (moved, g_i, dw_i) in enumerate(zip(y, g, dw, strict=True)):
         if f is not None:
             moved = torch.add(moved, f[i], alpha=h)
-        if dw_i is not None and matrix:
+        if dw_i is None:
+            pass
+        elif matrix:
             moved = moved + (g_i @ dw_i.unsqueeze(-1)).squeeze(-1)
-        elif dw_i is not None:
-            number = isinstance(g_i, float | int)
-            if number and f is not None:  # a tensor of our own
-                moved = moved.add_(dw_i, alpha=g_i)
-            else:
-                moved = torch.add(moved, dw_i, alpha=g_i) if number else moved + g_i * dw_i
+        elif isinstance(g_i, Tensor):
+            moved = moved + g_i * dw_i
+        elif f is None:
+            moved = torch.add(moved, dw_i, alpha=g_i)
+        else:  # a tensor of our own
+            moved.add_(dw_i, alpha=g_i)
         new.append(moved)
     return new
 

@@ -16,7 +16,7 @@ from sciflow.integrators.checks import (
     check_together,
     check_watching,
 )
-from sciflow.integrators.compiled import compiled_step
+from sciflow.integrators.compiled import compiled_chunk, compiled_step, march_in_chunks
 from sciflow.integrators.delegate import (
     delegate_to_scipy,
     delegate_to_torchdiffeq,
@@ -172,6 +172,10 @@ def integrate(
         plan = fixed_plan(times, dt)
         if grad == "checkpoint":
             done = march_checkpointed(step, tableau, leaves, plan)
+        elif compile and after is None and not keep:
+            chunk, size = compiled_chunk(field, tableau, structure, leaves)
+            slope = f(times[0], leaves) if tableau.fsal else None
+            done = march_in_chunks(chunk, size, step, leaves, slope, plan, to_the_end=False)
         else:
             done = march(step, tableau, leaves, plan, keep, after=after)
         done.outputs.insert(0, leaves)
