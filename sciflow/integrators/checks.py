@@ -174,11 +174,15 @@ def check_watching(
             continue
         if not isinstance(value, Event) and not callable(value):
             raise TypeError(f"{name} must be callable; got {type(value).__name__}")
-        if grad != "direct" or batch != "joint" or dense or is_delegated(method):
+        if grad != "direct" or dense or is_delegated(method):
             raise ValueError(
-                f'{name} needs grad="direct", batch="joint", no dense output and a method of '
-                f"sciflow; got {grad!r}, {batch!r}, dense={dense}, {method!r}"
+                f'{name} needs grad="direct", no dense output and a method of sciflow; '
+                f"got {grad!r}, dense={dense}, {method!r}"
             )
+    if on_step is not None and batch == "each":
+        raise ValueError(
+            'on_step needs batch="joint", where all samples are at one time; got batch="each"'
+        )
     if on_step is not None and compile and method in SPLITTINGS:
         raise ValueError("on_step needs single steps, compile=True makes chunks: give one of them")
     if event is not None and (

@@ -151,20 +151,23 @@ def integrate(
         plain = RosenbrockStepper(f, tableau)
     in_norm = getattr(field, "in_error_norm", (True,) * len(leaves))
     control = Control(rtol, atol, max_steps, tuple(in_norm))
-    if batch == "each":
-        per_sample = t if t.ndim == 2 else t[:, None].expand(-1, leaves[0].shape[0])
-        per_sample = per_sample.to(leaves[0].device, torch.float64)
-        done, accepted, rejected = solve_each(plain, f, tableau, leaves, per_sample, control)
-        evaluations = 1 + (tableau.stages - tableau.fsal) * (accepted + rejected)
-        return finish(done, t, structure, evaluations, accepted, rejected, throw)
-
-    adaptive = tableau.adaptive and dt is None
-    watched = event is not None or on_step is not None
-    keep = dense if dense is not None else adaptive and grad == "direct" and not watched
     watch = None
     if event is not None:
         whole = event if isinstance(event, Event) else Event(event)
         watch = Watch(whole, structure, tableau)
+    if batch == "each":
+        per_sample = t if t.ndim == 2 else t[:, None].expand(-1, leaves[0].shape[0])
+        per_sample = per_sample.to(leaves[0].device, torch.float64)
+        done, accepted, rejected = solve_each(
+            plain, f, tableau, leaves, per_sample, control, watch
+        )
+        evaluations = 1 + (tableau.stages - tableau.fsal) * (accepted + rejected)
+        events = None if watch is None else watch.table()
+        return finish(done, t, structure, evaluations, accepted, rejected, throw, events=events)
+
+    adaptive = tableau.adaptive and dt is None
+    watched = event is not None or on_step is not None
+    keep = dense if dense is not None else adaptive and grad == "direct" and not watched
     step = compiled_step(field, tableau, structure, leaves) if compile else plain
     if grad == "adjoint":
         done = solve_adjoint(field, f, tableau, leaves, t, dt, control, step)
