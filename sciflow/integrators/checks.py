@@ -132,10 +132,9 @@ def check_together(
             f"method {method!r} is for a Hamiltonian; got the field {type(field).__name__}"
         )
     explicit = [name for name in TABLEAUS if not isinstance(TABLEAUS[name], Rosenbrock)]
-    if grad == "adjoint" and method not in (*explicit, *SPLITTINGS):
-        raise ValueError(
-            f'grad="adjoint" needs a method of {[*explicit, *SPLITTINGS]}; got {method!r}'
-        )
+    undone = (*explicit, *SPLITTINGS, "reversible_heun")
+    if grad == "adjoint" and method not in undone:
+        raise ValueError(f'grad="adjoint" needs a method of {[*undone]}; got {method!r}')
     if batch == "each":
         if method not in TABLEAUS or not TABLEAUS[method].adaptive or dt is not None:
             raise ValueError(

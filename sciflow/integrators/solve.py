@@ -32,7 +32,7 @@ from sciflow.integrators.ode import After, Control, Stepper, fixed_plan, march, 
 from sciflow.integrators.outcome import finish
 from sciflow.integrators.rosenbrock import RosenbrockStepper
 from sciflow.integrators.rungekutta import rk_step
-from sciflow.integrators.sde import solve_sde
+from sciflow.integrators.sde_solve import solve_sde
 from sciflow.integrators.solution import Solution
 from sciflow.integrators.state import State, Structure, flatten
 from sciflow.integrators.tableaus import TABLEAUS, Rosenbrock
@@ -83,8 +83,8 @@ def integrate(
         grad: ``"direct"`` differentiates through the steps; ``"checkpoint"`` gives the same
             gradients with memory that grows as the square root of the number of steps, for one
             more forward pass; ``"adjoint"`` holds the outputs only: explicit Runge-Kutta methods
-            solve the adjoint equation, to the tolerance; ``leapfrog`` and ``yoshida4`` step back,
-            to rounding.
+            solve the adjoint equation, to the tolerance; ``leapfrog``, ``yoshida4`` and
+            ``reversible_heun`` step back, to rounding.
         batch: ``"joint"``: one step size for all samples; ``"each"``: every sample has its own,
             so that its answer does not depend on the company it is in.
         generator: source of the randomness of an SDE, a heat bath or a Hutchinson trace.

@@ -122,7 +122,7 @@ BAD = [
         r"event must give one value per sample, shape \(3,\); got \(\)",
     ),
     (dict(on_step=lambda t, y: y[:1]), ValueError, r"on_step must return the shapes.*\(1, 2\)"),
-    (dict(on_step=ENERGY, batch="each"), ValueError, 'on_step needs grad="direct", batch="joint"'),
+    (dict(on_step=ENERGY, batch="each"), ValueError, 'on_step needs batch="joint"'),
     (dict(OU, grad="checkpoint", on_step=ENERGY), ValueError, 'on_step needs grad="direct"'),
     (dict(batch="each", dt=0.1), ValueError, 'batch="each" needs an adaptive method without dt'),
     (dict(batch="each", method="rk4"), ValueError, "batch=\"each\" needs an adaptive.*got 'rk4'"),
