@@ -75,6 +75,8 @@ class Spline(NamedTuple):
         b = height * d0 - rise
         c = -slope * (inside - y0)
         t = 2 * c / (-b - (b.square() - 4 * a * c).sqrt())
+        # Beyond the outer knot, whose slope is multiplied by the distance, t is exactly 1.
+        t = torch.where(y >= self.y[..., -1], torch.ones_like(t), t)
         denominator = slope + (d0 + d1 - 2 * slope) * t * (1 - t)
         log_derivative = -_log_derivative(t, slope, d0, d1, denominator)
         x = x0 + t * width
