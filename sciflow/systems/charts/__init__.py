@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sciflow.systems.charts.bonds import BondChart
 from sciflow.systems.charts.chart import Chart
+from sciflow.systems.charts.polar import PolarChart
 
-__all__ = ["Chart"]
+__all__ = ["BondChart", "Chart", "PolarChart"]
