@@ -222,7 +222,7 @@ def test_bad_arguments(unchecked):
     line = torch.arange(4.0)[:, None] * torch.ones(3)
     with pytest.raises(ValueError, match="on a line"):
         EckartFrame(line)
-    with pytest.raises(ValueError, match="are on a line in the reference"):
-        InternalCoordinates(build_zmatrix(4, [(0, 1), (1, 2), (2, 3)]), line)
+    with pytest.raises(ValueError, match="the atoms 2, 1, 0 are on a line"):
+        InternalCoordinates.from_samples(line[None], build_zmatrix(4, [(0, 1), (1, 2), (2, 3)]))
     with pytest.raises(ValueError, match="are no torsion of this chart"):
         InternalCoordinates(zmatrix, x).torsion_index([0, 1, 2, 3])

@@ -46,7 +46,7 @@ class InternalCoordinates(Chart):
         atom_names: N names for `names`; numbers where not given.
 
     Raises:
-        ValueError: shapes disagree, or three atoms that a torsion refers to are on a line.
+        ValueError: shapes disagree.
 
     Source: Wilson, Decius, Cross, Molecular Vibrations (1955), chapters 4 and 6; Noé, Olsson,
     Köhler, Wu, Science 365, eaaw1147 (2019), supplement, for internal coordinates in flows.
@@ -88,7 +88,6 @@ class InternalCoordinates(Chart):
         periods = torch.cat([torch.full((2 * n - 3,), math.inf), circle])
         self.register_buffer("periods", periods.to(reference))
         self._tables()
-        self._refuse_straight(reference)
 
     @classmethod
     def from_samples(
@@ -97,33 +96,40 @@ class InternalCoordinates(Chart):
         zmatrix: ZMatrix,
         cuts: Mapping[int, float] | None = None,
         atom_names: Sequence[str] | None = None,
+        reference: Float[Tensor, "atom 3"] | None = None,
     ) -> InternalCoordinates:
         """The chart whose cuts lie where no sample is, and whose stiff torsions are so marked.
 
         Args:
-            q: (B, N, 3) structures; the first is the reference.
+            q: (B, N, 3) structures.
             zmatrix: as for the class.
             cuts: cut [rad] of torsions by their place among the N - 3; the others are cut in the
                 middle of the widest stretch of lowest density.
             atom_names: as for the class.
+            reference: as for the class; the first structure where not given.
+
+        Raises:
+            ValueError: three atoms whose angle is a coordinate are on a line.
         """
         q = check_positions(q, "q", len(zmatrix.rows)).detach().double()
+        atom_names = atom_names or [str(i) for i in range(q.shape[1])]
+        _refuse_straight(q, zmatrix, atom_names)
         values = torsions(q, torch.tensor(zmatrix.torsions, device=q.device))
         placed = [_emptiest(column) for column in values.unbind(1)]
         chosen = [(cuts or {}).get(i, cut) for i, (cut, _) in enumerate(placed)]
         stiff = [empty > _STIFF for _, empty in placed]
-        return cls(zmatrix, q[0], chosen, stiff, atom_names)
+        return cls(zmatrix, q[0] if reference is None else reference, chosen, stiff, atom_names)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Name of each coordinate: its kind and atoms, for instance ``torsion N-CA-C-N``."""
+        """Name of each coordinate: its kind and atoms, for instance ``torsion N CA C N``."""
         kinds = (
             ("bond", self.zmatrix.bonds),
             ("angle", self.zmatrix.angles),
             ("torsion", self.zmatrix.torsions),
         )
         return tuple(
-            f"{kind} {'-'.join(self.atom_names[i] for i in reversed(row))}"
+            f"{kind} {' '.join(self.atom_names[i] for i in reversed(row))}"
             for kind, rows in kinds
             for row in rows
         )
@@ -264,17 +270,6 @@ class InternalCoordinates(Chart):
             found.append((rows[:, 0], rows[:, 1:].T, columns))
         return found
 
-    def _refuse_straight(self, reference: Float[Tensor, "atom 3"]) -> None:
-        theta = angles(reference[None], self.angle_atoms)[0]
-        bad = (theta < _STRAIGHT) | (theta > math.pi - _STRAIGHT)
-        if bad.any():
-            row = self.zmatrix.angles[int(bad.nonzero()[0])]
-            raise ValueError(
-                f"the atoms {'-'.join(self.atom_names[i] for i in row)} are on a line in the "
-                "reference: their angle is no coordinate; leave the atom out or give a Z-matrix "
-                "that avoids the angle"
-            )
-
 
 def _emptiest(angle: Float[Tensor, " n"], bins: int = 72) -> tuple[float, float]:
     """Middle [rad] of the widest empty stretch of the circle, and its share of the circle.
@@ -295,3 +290,16 @@ def _emptiest(angle: Float[Tensor, " n"], bins: int = 72) -> tuple[float, float]
         return float(wrap(torch.tensor(-math.pi + (start + best / 2) * width))), best / bins
     smooth = (counts.roll(1) + 2 * counts + counts.roll(-1)).argmin()
     return -math.pi + (float(smooth) + 0.5) * width, 0.0
+
+
+def _refuse_straight(
+    q: Float[Tensor, "batch atom 3"], zmatrix: ZMatrix, atom_names: Sequence[str]
+) -> None:
+    theta = angles(q, torch.tensor(zmatrix.angles, device=q.device)).mean(0)
+    bad = (theta < _STRAIGHT) | (theta > math.pi - _STRAIGHT)
+    if bad.any():
+        row = zmatrix.angles[int(bad.nonzero()[0])]
+        raise ValueError(
+            f"the atoms {', '.join(atom_names[i] for i in row)} are on a line: their angle is no "
+            "coordinate; leave one out or give a Z-matrix that avoids the angle"
+        )
