@@ -14,7 +14,8 @@ from sciflow.errors import DataError, require
 # Heavy atoms in the order of all files: residue, name, element.
 _ATOMS = (
     ("ACE", "CH3", "C"), ("ACE", "C", "C"), ("ACE", "O", "O"),
-    ("ALA", "N", "N"), ("ALA", "CA", "C"), ("ALA", "CB", "C"), ("ALA", "C", "C"), ("ALA", "O", "O"),
+    ("ALA", "N", "N"), ("ALA", "CA", "C"), ("ALA", "CB", "C"),
+    ("ALA", "C", "C"), ("ALA", "O", "O"),
     ("NME", "N", "N"), ("NME", "C", "C"),
 )  # fmt: skip
 _BONDS = ((0, 1), (1, 2), (1, 3), (3, 4), (4, 5), (4, 6), (6, 7), (6, 8), (8, 9))

@@ -13,10 +13,12 @@ from sciflow.plots.cells import (
     trajectories,
     velocity_field,
 )
+from sciflow.plots.free_energy import free_energy
 from sciflow.plots.training import history
 
 __all__ = [
     "ScoreRow",
+    "free_energy",
     "history",
     "marginals",
     "predicted_against_held_out",
