@@ -19,9 +19,8 @@ def free_energy(
     highest: float | None = None,
     degrees: bool = False,
     name: str | None = None,
-    levels: int = 12,
 ) -> Any:
-    """Draw a free energy: a line with its band of error, or filled contours on a plane.
+    """Draw a free energy: a line with its band of error, or the bins of a plane.
 
     Args:
         surface: what `free_energy_surface` gives.
@@ -30,7 +29,6 @@ def free_energy(
         highest: free energies above are cut off; by default nothing is.
         degrees: show angles, which are in radians, in degrees.
         name: of a line, for a legend where several are drawn on the same axes.
-        levels: number of contours of a plane.
 
     Returns:
         The axes.
@@ -63,14 +61,15 @@ def free_energy(
         if name is not None:
             legend_above(ax)
         return ax
-    top = highest if highest is not None else float(value[np.isfinite(value)].max())
-    # Infinite values stay blank; the colour of the highest level is not pushed to them.
-    shown = np.ma.masked_invalid(np.where(value > top, np.inf, value))
-    filled = ax.contourf(*at, shown.T, np.linspace(0, top, levels + 1), cmap="viridis")
-    ax.figure.colorbar(filled, ax=ax, label=f"free energy [{surface.unit}]")
+    if highest is not None:
+        value = np.where(value > highest, np.inf, value)
+    edges = [turn * edge.cpu().numpy() for edge in surface.edges]
+    # Bins without a sample, of infinite free energy, stay blank.
+    mesh = ax.pcolormesh(*edges, np.ma.masked_invalid(value).T, vmin=0, vmax=highest)
+    ax.figure.colorbar(mesh, ax=ax, label=f"free energy [{surface.unit}]")
     ax.set_ylabel(names[1])
     if degrees:
-        _degrees(ax.yaxis, surface.edges[1].cpu().numpy() * turn)
+        _degrees(ax.yaxis, edges[1])
     return ax
 
 
