@@ -1,5 +1,6 @@
 """Charts of molecules against automatic differentiation, closed forms and rigid motion."""
 
+import json
 import math
 
 import pytest
@@ -78,6 +79,9 @@ def test_contract(kind, bonds, n_atoms):
     torch.testing.assert_close(chart(moved(x))[1], log_det, atol=1e-10, rtol=0)
     torch.testing.assert_close(torch.cdist(q, q), torch.cdist(x, x), atol=1e-11, rtol=0)
     mass = torch.linspace(1, 16, n_atoms)[:, None]
+    again = type(chart)(**json.loads(json.dumps(chart.config)))
+    again.load_state_dict(chart.state_dict())
+    torch.testing.assert_close(again(x)[0], xi, atol=1e-12, rtol=0)
     g = chart.metric(x, mass)
     torch.testing.assert_close(g, Chart.metric(chart, x, mass), atol=1e-9, rtol=1e-9)
     torch.testing.assert_close(chart.metric(moved(x), mass), g, atol=1e-9, rtol=1e-9)

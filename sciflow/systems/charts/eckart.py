@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -45,9 +46,20 @@ class EckartFrame(Chart):
     basis: Tensor
 
     def __init__(
-        self, reference: Float[Tensor, "atom 3"], weights: Float[Tensor, " atom"] | None = None
+        self,
+        reference: Float[Tensor, "atom 3"] | Sequence[Sequence[float]],
+        weights: Float[Tensor, " atom"] | Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(reference, Tensor):
+            reference = torch.tensor(reference, dtype=torch.float64)
+        if weights is not None:
+            weights = torch.as_tensor(weights, dtype=torch.float64)
+        # What the class is made again from, in the words of JSON.
+        self.config = {
+            "reference": reference.tolist(),
+            "weights": None if weights is None else weights.tolist(),
+        }
         reference = check_positions(reference[None], "reference")[0].detach().double()
         self.equal_weights = weights is None
         weights = check_weights(weights, reference)

@@ -60,14 +60,18 @@ class InternalCoordinates(Chart):
 
     def __init__(
         self,
-        zmatrix: ZMatrix,
-        reference: Float[Tensor, "atom 3"],
+        zmatrix: ZMatrix | Sequence[Sequence[int]],
+        reference: Float[Tensor, "atom 3"] | Sequence[Sequence[float]],
         cuts: Sequence[float] | None = None,
         stiff: Sequence[bool] | None = None,
         atom_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(zmatrix, ZMatrix):
+            zmatrix = ZMatrix(tuple(tuple(row) for row in zmatrix))
         n = len(zmatrix.rows)
+        if not isinstance(reference, Tensor):
+            reference = torch.tensor(reference, dtype=torch.float64)
         reference = check_positions(reference[None], "reference", n)[0].detach().double()
         cuts = [-math.pi] * (n - 3) if cuts is None else list(cuts)
         stiff = [False] * (n - 3) if stiff is None else list(stiff)
@@ -80,6 +84,14 @@ class InternalCoordinates(Chart):
             if len(value) != length:
                 raise ValueError(f"{name} has {len(value)} entries; expected {length}")
         self.zmatrix, self.atom_names = zmatrix, tuple(atom_names)
+        # What the class is made again from, in the words of JSON.
+        self.config = {
+            "zmatrix": [list(row) for row in zmatrix.rows],
+            "reference": reference.tolist(),
+            "cuts": [float(cut) for cut in cuts],
+            "stiff": [bool(s) for s in stiff],
+            "atom_names": list(atom_names),
+        }
         self.n_dim = 3 * n - 6
         equal = torch.ones_like(reference[:, 0])
         self.register_buffer("reference", center(reference[None], equal)[0])

@@ -1,0 +1,1 @@
+"""Neural canonical transformations."""
