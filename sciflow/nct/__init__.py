@@ -1,1 +1,19 @@
-"""Neural canonical transformations."""
+"""Neural canonical transformations: a symplectic map of a system to independent oscillators.
+
+>>> from sciflow import nct
+>>> model = nct.fit_energy(potential, n_dim=32)  # doctest: +SKIP
+>>> model.frequencies, model.free_energy()  # doctest: +SKIP
+"""
+
+from sciflow.nct.frequencies import Frequencies
+from sciflow.nct.model import CanonicalTransformation, PhasePoints, load
+from sciflow.nct.recipe import FitOptions, fit_energy
+
+__all__ = [
+    "CanonicalTransformation",
+    "FitOptions",
+    "Frequencies",
+    "PhasePoints",
+    "fit_energy",
+    "load",
+]

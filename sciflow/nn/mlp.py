@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import nn
 
 from sciflow.shapes import Float, Tensor
+
+#: Carries a cotangent of an output, (*batch, n_out), to one of the input, (*batch, n_in).
+Pullback = Callable[[Tensor], Tensor]
 
 
 class MLP(nn.Module):
@@ -69,6 +73,32 @@ class MLP(nn.Module):
             x = z * gate
             dx = dz * (gate + x * (1 - gate))
         return last(x), nn.functional.linear(dx, last.weight)
+
+    def pullback(
+        self, x: Float[Tensor, "*batch n_in"]
+    ) -> tuple[Float[Tensor, "*batch n_out"], Pullback]:
+        """Output, and the function that carries a cotangent of the output back to the input.
+
+        The vector-Jacobian product is written out from what the forward sweep left, so that it
+        needs no graph, and costs no second sweep where training differentiates it once more.
+        """
+        *hidden, last = (cast(nn.Linear, layer) for layer in self.layers)
+        kept: list[tuple[nn.Linear, Tensor, Tensor]] = []
+        for layer in hidden:
+            z = layer(x)
+            gate = torch.sigmoid(z)
+            x = z * gate
+            kept.append((layer, x, gate))
+
+        def pull(cotangent: Tensor) -> Tensor:
+            cotangent = cotangent @ last.weight
+            for layer, value, gate in reversed(kept):
+                # the derivative of SiLU is gate + value (1 - gate)
+                slope = torch.addcmul(gate + value, value, gate, value=-1)
+                cotangent = (cotangent * slope) @ layer.weight
+            return cotangent
+
+        return last(x), pull
 
     def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Output of the network."""

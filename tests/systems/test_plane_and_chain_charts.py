@@ -1,4 +1,4 @@
-"""Polar and bond charts: round trip, volume and metric by automatic differentiation and by hand."""
+"""Polar and bond charts: round trip, volume and metric, by autograd and by hand."""
 
 import math
 

@@ -30,7 +30,7 @@ class PolarChart(Chart):
     def forward(
         self, q: Float[Tensor, "batch 2"]
     ) -> tuple[Float[Tensor, "batch 2"], Float[Tensor, " batch"]]:
-        """ln r and theta in [-pi, pi) of points of the plane, and -2 ln r."""
+        """Log-radius and angle in [-pi, pi) of points of the plane, and -2 ln r."""
         x, y = (q - self.center.to(q)).unbind(1)
         log_r = (x.square() + y.square()).log() / 2
         theta = torch.atan2(y, x)

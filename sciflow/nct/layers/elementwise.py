@@ -1,0 +1,125 @@
+"""Maps of single coordinates: learned splines, and an angle opened to the line."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from sciflow.nct.layers.base import PointMap, replaced
+from sciflow.nn import make_spline, n_spline_parameters
+from sciflow.shapes import Float, Tensor
+
+
+class Elementwise(PointMap):
+    """Q_i = f_i(q_i) and P_i = p_i / f_i' for some of the coordinates.
+
+    Args:
+        index: the coordinates that move.
+    """
+
+    index: Tensor
+
+    def __init__(self, index: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("index", torch.tensor(list(index)), persistent=False)
+
+    @abstractmethod
+    def _move(self, x: Tensor, back: bool) -> tuple[Tensor, Tensor]:
+        """Columns after the move, or before it, and ln of the derivatives."""
+
+    def coordinates(
+        self, q: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        """Latent coordinates of physical ones, and ln |det dQ/dq|."""
+        x, log_derivative = self._move(q[:, self.index], False)
+        return replaced(q, self.index, x), log_derivative.sum(1)
+
+    def coordinates_inverse(
+        self, Q: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        """Physical coordinates of latent ones, and ln |det dq/dQ|."""
+        x, log_derivative = self._move(Q[:, self.index], True)
+        return replaced(Q, self.index, x), log_derivative.sum(1)
+
+    def forward(
+        self, q: Float[Tensor, "batch dim"], p: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """Latent coordinates and momenta of physical ones."""
+        return self._both(q, p, False)
+
+    def inverse(
+        self, Q: Float[Tensor, "batch dim"], P: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """Physical coordinates and momenta of latent ones."""
+        return self._both(Q, P, True)
+
+    def _both(self, q: Tensor, p: Tensor, back: bool) -> tuple[Tensor, Tensor]:
+        x, log_derivative = self._move(q[:, self.index], back)
+        momenta = p[:, self.index] * torch.exp(-log_derivative)
+        return replaced(q, self.index, x), replaced(p, self.index, momenta)
+
+
+class SplineMap(Elementwise):
+    """A learned spline for each coordinate, on the line or on the circle; starts at the identity.
+
+    Args:
+        index: the coordinates that move.
+        period: of all of them; infinity on the line.
+        n_bins: bins of each spline.
+        bound: on the line the spline covers [-bound, bound], and goes on straight beyond.
+    """
+
+    def __init__(
+        self,
+        index: Sequence[int],
+        period: float = math.inf,
+        n_bins: int = 16,
+        bound: float = 5.0,
+    ) -> None:
+        super().__init__(index)
+        self.config = {
+            "index": list(index),
+            "period": period,
+            "n_bins": n_bins,
+            "bound": bound,
+        }
+        self.circular = math.isfinite(period)
+        self.bound = period / 2 if self.circular else bound
+        number = n_spline_parameters(n_bins, self.circular)
+        self.parameters_of_splines = nn.Parameter(torch.zeros(len(self.index), number))
+
+    def _move(self, x: Tensor, back: bool) -> tuple[Tensor, Tensor]:
+        spline = make_spline(self.parameters_of_splines, -self.bound, self.bound, self.circular)
+        return spline.inverse(x) if back else spline(x)
+
+
+class Unrolled(Elementwise):
+    """An angle opened at its cut: Q = quantile of a standard normal at (q + period/2) / period.
+
+    A uniform angle becomes a standard normal number. The cut, at half a period, should lie where
+    the system never is: there the map has no derivative.
+
+    Args:
+        index: the angles.
+        period: of all of them.
+    """
+
+    def __init__(self, index: Sequence[int], period: float) -> None:
+        super().__init__(index)
+        self.config = {"index": list(index), "period": period}
+        self.half = period / 2
+
+    def _move(self, x: Tensor, back: bool) -> tuple[Tensor, Tensor]:
+        Q = x
+        if not back:
+            # The last number below 1 keeps the quantile finite at the cut itself.
+            share = x / self.half
+            largest = 1 - torch.finfo(x.dtype).eps
+            Q = math.sqrt(2) * torch.erfinv(share.clamp(-largest, largest))
+        # ln dq/dQ of q = half * erf(Q / sqrt 2)
+        slope = math.log(self.half * math.sqrt(2 / math.pi)) - Q.square() / 2
+        return (self.half * torch.erf(x / math.sqrt(2)), slope) if back else (Q, -slope)
