@@ -25,6 +25,8 @@ LEAST_BIN = 1e-2
 LEAST_SLOPE = 1e-3
 #: Logits of bins beyond this count as this: their exponentials stay finite.
 LARGEST_LOGIT = 30.0
+# The softplus of this is a slope of 1.
+_SHIFT = math.log(math.expm1(1 - LEAST_SLOPE))
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ def make_spline(
     return Spline(x, y, raw_slopes, high - low if circular else None)
 
 
+def raw_slope(slope: Float[Tensor, "*knot"]) -> Float[Tensor, "*knot"]:
+    """The parameter of a slope at a knot; slopes below `LEAST_SLOPE` become nearly that."""
+    return (slope - LEAST_SLOPE).clamp(min=LEAST_SLOPE).expm1().log() - _SHIFT
+
+
 def wrap(x: Float[Tensor, "*point"], low: float | Tensor, period: float | Tensor) -> Tensor:
     """``x`` moved by whole periods into [low, low + period)."""
     return x - period * torch.floor((x.detach() - low) / period)
@@ -167,7 +174,7 @@ def _picked(values: Tensor, index: Tensor) -> Tensor:
 
 
 def _slope(raw: Tensor) -> Tensor:
-    return LEAST_SLOPE + F.softplus(raw + math.log(math.expm1(1 - LEAST_SLOPE)))
+    return LEAST_SLOPE + F.softplus(raw + _SHIFT)
 
 
 def _log_derivative(
