@@ -5,9 +5,11 @@
 >>> model.frequencies, model.free_energy()  # doctest: +SKIP
 """
 
+from sciflow.nct.energy import fit_energy
 from sciflow.nct.frequencies import Frequencies
 from sciflow.nct.model import CanonicalTransformation, PhasePoints, load
-from sciflow.nct.recipe import FitOptions, fit_energy
+from sciflow.nct.options import FitOptions
+from sciflow.nct.samples import fit_samples
 
 __all__ = [
     "CanonicalTransformation",
@@ -15,5 +17,6 @@ __all__ = [
     "Frequencies",
     "PhasePoints",
     "fit_energy",
+    "fit_samples",
     "load",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -116,9 +116,9 @@ def hessian_modes(
         raise ValueError(
             f"no minimum of the potential was found from start = {start.tolist()}: give another"
         )
-    full = torch.autograd.functional.hessian(lambda y: energy(y[None])[0], x[0])
+    full = torch.autograd.functional.hessian(lambda y: energy(y[None])[0], x[0]).detach()
     curvature = full[line][:, line]
-    factor = torch.linalg.cholesky(metric(x)[0][line][:, line])
+    factor = torch.linalg.cholesky(metric(x)[0][line][:, line].detach())
     values, vectors = torch.linalg.eigh(factor.T @ curvature @ factor)
     values = values.abs().clamp(min=float(values.abs().max()) * LEAST_CURVATURE)
     return x[0], Modes(x[0, line], factor @ vectors, values.sqrt())
@@ -171,8 +171,12 @@ def build_layers(
     n = len(periods)
     line = [i for i, period in enumerate(periods) if math.isinf(period)]
     angles = [i for i in range(n) if i not in line]
-    net = {"width": shape.width, "depth": shape.depth, "harmonics": shape.harmonics}
-    spline = {"n_bins": shape.bins, "generator": generator}
+    net: dict[str, Any] = {
+        "width": shape.width,
+        "depth": shape.depth,
+        "harmonics": shape.harmonics,
+    }
+    spline: dict[str, Any] = {"n_bins": shape.bins, "generator": generator}
     layers: list[CanonicalLayer] = []
     rest = torch.eye(len(line), dtype=modes.basis.dtype)
     if line:
@@ -233,3 +237,12 @@ def build_layers(
     with torch.no_grad():
         system.log_omega.copy_(omega.log())
     return layers, system
+
+
+@torch.no_grad()
+def start_circles(layers: Sequence[CanonicalLayer], xi: Float[Tensor, "n dim"]) -> None:
+    """Start the splines of angles from the distributions of samples ``xi`` on their circles."""
+    for layer in layers:
+        if isinstance(layer, SplineMap) and layer.circular:
+            for row, i in enumerate(layer.index.tolist()):
+                layer.set_distribution(row, xi[:, i])

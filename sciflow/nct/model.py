@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -113,9 +113,7 @@ class CanonicalTransformation(nn.Module):
         q, p = self._checked(q, "q"), self._checked(p, "p")
         if self.chart is not None:
             q, p = ChartMap(self.chart, self.mass).forward(q, p)
-        for layer in self.layers:
-            q, p = layer(q, p)
-        return q, p
+        return self.into_latent(q, p)
 
     def to_physical(
         self, Q: Float[Tensor, "batch dim"], P: Float[Tensor, "batch dim"]
@@ -124,12 +122,20 @@ class CanonicalTransformation(nn.Module):
         Q, P = self.from_latent(Q, P)
         return (Q, P) if self.chart is None else ChartMap(self.chart, self.mass).inverse(Q, P)
 
+    def into_latent(
+        self, xi: Float[Tensor, "batch dim"], p_xi: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """Latent (Q, P) of coordinates and momenta of the chart."""
+        for layer in self.layers:
+            xi, p_xi = layer(xi, p_xi)
+        return xi, p_xi
+
     def from_latent(
         self, Q: Float[Tensor, "batch dim"], P: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Coordinates and momenta of the chart of latent (Q, P)."""
         for layer in reversed(self.layers):
-            Q, P = layer.inverse(Q, P)
+            Q, P = cast(CanonicalLayer, layer).inverse(Q, P)
         return Q, P
 
     def coordinates(

@@ -28,9 +28,7 @@ class _LogDensity(nn.Module):
         if p_xi is None:
             Q, log_det = model.from_chart(xi)
             return model.latent.log_density(Q) + log_det
-        Q, P = xi, p_xi
-        for layer in model.layers:
-            Q, P = layer(Q, P)
+        Q, P = model.into_latent(xi, p_xi)
         return model.latent.log_density(Q) + model.latent.log_density_momenta(P)
 
 

@@ -38,7 +38,9 @@ class ChartMap:
         if self.square:
             xi = self.chart(q)[0]
             return xi, _pulled(lambda x: self.chart.inverse(x)[0], xi, p)
-        xi, velocity = torch.func.jvp(lambda x: self.chart(x)[0], (q,), (p / self.mass,))
+        # xi and its velocity B M^-1 p
+        moved = torch.func.jvp(lambda x: self.chart(x)[0], (q,), (p / self.mass,))
+        xi, velocity = moved[0], moved[1]
         return xi, torch.linalg.solve(self.chart.metric(q, self.mass), velocity)
 
     def inverse(

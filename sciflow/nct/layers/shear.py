@@ -1,4 +1,4 @@
-"""Symplectic maps that mix coordinates with momenta: learned kicks and drifts, Hamiltonian flow."""
+"""Maps that mix coordinates with momenta: learned kicks and drifts, and Hamiltonian flow."""
 
 from __future__ import annotations
 
@@ -75,11 +75,15 @@ class Leapfrog(CanonicalLayer):
         self.potentials = nn.ModuleList(make() for _ in range(steps))
         self.kinetics = nn.ModuleList(make() for _ in range(steps))
 
+    def _pairs(self) -> list[tuple[Energy, Energy]]:
+        pairs = zip(self.potentials, self.kinetics, strict=True)
+        return [(cast(Energy, kick), cast(Energy, drift)) for kick, drift in pairs]
+
     def forward(
         self, q: Float[Tensor, "batch dim"], p: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Kicks and drifts in turn."""
-        for kick, drift in zip(self.potentials, self.kinetics, strict=True):
+        for kick, drift in self._pairs():
             p = p - kick.gradient(q)
             q = q + drift.gradient(p)
         return q, p
@@ -88,8 +92,7 @@ class Leapfrog(CanonicalLayer):
         self, Q: Float[Tensor, "batch dim"], P: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """The same kicks and drifts, undone in reverse order."""
-        pairs = list(zip(self.potentials, self.kinetics, strict=True))
-        for kick, drift in reversed(pairs):
+        for kick, drift in reversed(self._pairs()):
             Q = Q - drift.gradient(P)
             P = P + kick.gradient(Q)
         return Q, P

@@ -1,107 +1,22 @@
-"""The two fits: from a potential, and from samples of coordinates."""
+"""The fit to a potential, by the variational free energy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from sciflow.nct.build import (
-    Architecture,
-    Modes,
-    build_layers,
-    hessian_modes,
-)
+from sciflow.nct.build import Architecture, Modes, build_layers, hessian_modes
 from sciflow.nct.latent import base_draws
-from sciflow.nct.layers import Linear
+from sciflow.nct.layers import Linear, Scale
 from sciflow.nct.model import CanonicalTransformation, Potential, Units, evaluate
-from sciflow.nct.natural import make_ascending, make_natural
 from sciflow.nct.objective import BaseDraws, VariationalFreeEnergy
+from sciflow.nct.options import FitOptions, check_kT, check_mass, finish
 from sciflow.shapes import Float, Tensor
 from sciflow.systems.charts import Chart
 from sciflow.train import Trainer
-
-# Points that means over the model are taken over after a fit: frequencies of natural modes.
-_MEASURED = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitOptions(Architecture):
-    """Settings of a fit."""
-
-    steps: int = 2000
-    """Updates of the networks; 0 fits the linear map alone."""
-    batch_size: int = 256
-    """Points per update."""
-    lr: float = 2e-3
-    """Learning rate (Adam), after a warm-up over the first twentieth of the steps and before a
-    cosine decay to zero."""
-    ema: float = 0.99
-    """Decay per step of the running average of the weights that the fit returns."""
-    clip: float | None = 10.0
-    """Largest gradient norm; None does not clip."""
-    linear_steps: int = 20
-    """Rounds of L-BFGS on the linear map before the networks; 0 starts from the modes at the
-    minimum."""
-    linear_draws: int = 4096
-    """Base draws that those rounds are made on."""
-    whiten: bool = True
-    """Give each batch of base draws mean zero and unit covariance."""
-    temper: float = 1.0
-    """Factor of the temperature at the start, which falls to 1 over the first half of the steps:
-    above 1 the model spreads over basins that it would miss."""
-    validation: float = 0.1
-    """Share of the trajectories of a fit to samples that chooses the best weights."""
-    seed: int = 0
-    """Seed of all randomness of the fit."""
-    device: str = "auto"
-    """Torch device: "auto", "cpu", "cuda"."""
-    dtype: Literal["float32", "float64"] = "float64"
-    """Floating type of the networks."""
-    out: Path | None = None
-    """Folder for log and checkpoints; None writes nothing."""
-    log: str | None = "csv"
-    """Log in that folder: "csv" or "tensorboard"."""
-    resume: bool = False
-    """Continue from the checkpoint in that folder."""
-    compile: bool = False
-    """Compile the objective with torch.compile."""
-    progress: bool = True
-    """Show a progress bar."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.steps < 0 or self.linear_steps < 0:
-            raise ValueError(
-                f"steps and linear_steps must not be negative; got {self.steps} and "
-                f"{self.linear_steps}"
-            )
-        if not self.temper >= 1:
-            raise ValueError(f"temper must be at least 1; got {self.temper}")
-        if not 0 < self.validation < 1:
-            raise ValueError(f"validation must be between 0 and 1; got {self.validation}")
-
-    def trainer(self) -> Trainer:
-        """The trainer of the networks."""
-        return Trainer(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            ema=self.ema,
-            clip=self.clip,
-            warmup=self.steps // 20,
-            seed=self.seed,
-            device=self.device,
-            dtype=self.dtype,
-            out=self.out,
-            log=self.log,
-            compile=self.compile,
-            progress=self.progress,
-        )
 
 
 def fit_energy(
@@ -160,7 +75,7 @@ def fit_energy(
     chart = chart.double() if chart is not None else None
     periods = [math.inf] * n_dim if chart is None else chart.periods.tolist()
     line = torch.tensor([i for i, x in enumerate(periods) if math.isinf(x)], dtype=torch.long)
-    xi0 = start_of(start, n_dim, chart)
+    xi0 = _start_of(start, n_dim, chart)
     evaluate(potential, xi0 if chart is None else chart.inverse(xi0)[0])
 
     def energy(xi: Tensor) -> Tensor:
@@ -195,10 +110,10 @@ def fit_energy(
         draws = max(1, settings.steps // 2)
         source = BaseDraws(columns, settings.whiten, settings.temper, draws)
         result = settings.trainer().fit(objective, source, resume=settings.resume)
+        assert isinstance(result.model, CanonicalTransformation)
         model = result.model
-        assert isinstance(model, CanonicalTransformation)
         model.history, model.interrupted = result.history, result.interrupted
-    _finish(model, None, generator)
+    finish(model, None, generator)
     model._potential = potential
     return model
 
@@ -227,7 +142,7 @@ def _best_gaussian(
     best = trainer.fit(objective, _Fixed((z, heat))).model.cpu()
     assert isinstance(best, CanonicalTransformation)
     scale, last = best.layers[0], best.layers[-1]
-    assert isinstance(last, Linear)
+    assert isinstance(scale, Scale) and isinstance(last, Linear)
     spread = scale.log_scale.exp().detach()
     basis = spread[:, None] * last.basis.detach()
     offset = last.center.detach() + last.basis.detach() @ best.latent.center.detach()
@@ -245,56 +160,7 @@ class _Fixed:
         return self.batch
 
 
-def _finish(model: CanonicalTransformation, xi: Tensor | None, generator: torch.Generator) -> None:
-    """Order the modes, after turning them into natural ones where momenta are thermal."""
-    model.requires_grad_(True).eval()
-    if not len(model.latent.oscillators):
-        return
-    if model.strict:
-        make_ascending(model)
-        return
-    with torch.no_grad():
-        if xi is None:
-            z = base_draws(_MEASURED, model.n_dim, generator).to(model.mass)
-            Q = model.latent.coordinates(z)
-        else:
-            Q = model.from_chart(xi.to(model.mass))[0]
-        make_natural(model, Q)
-
-
-def check_mass(
-    mass: float | Sequence[float] | Tensor, shape: Sequence[int]
-) -> Float[Tensor, "*shape"]:
-    """Masses of each entry of q, in float64.
-
-    Raises:
-        ValueError: another number of masses, or some not positive.
-    """
-    values = torch.as_tensor(mass, dtype=torch.float64).detach().cpu()
-    if len(shape) == 2 and values.ndim == 1:
-        values = values[:, None]  # one for each atom
-    try:
-        values = values.expand(tuple(shape))
-    except RuntimeError:
-        raise ValueError(
-            f"mass has shape {tuple(values.shape)}; expected one number or {tuple(shape)}"
-        ) from None
-    if not bool((torch.isfinite(values) & (values > 0)).all()):
-        raise ValueError("mass must be positive and finite")
-    return values.clone()
-
-
-def check_kT(kT: float) -> None:
-    """Refuse what is no thermal energy.
-
-    Raises:
-        ValueError: it is not positive and finite.
-    """
-    if not (math.isfinite(kT) and kT > 0):
-        raise ValueError(f"kT must be positive and finite; got {kT}")
-
-
-def start_of(start: Tensor | None, n_dim: int, chart: Chart | None) -> Float[Tensor, "1 dim"]:
+def _start_of(start: Tensor | None, n_dim: int, chart: Chart | None) -> Float[Tensor, "1 dim"]:
     """Chart coordinates of a start, (1, n) in float64.
 
     Raises:
