@@ -119,13 +119,13 @@ class DensityOfSamples(nn.Module):
         self.model = model
         self._density = [_LogDensity(model)]
 
-    def forward(self, batch: tuple[Tensor, ...]) -> Loss:
-        """Loss of (xi,) or (xi, factor): chart coordinates, and the Cholesky factors of G^-1."""
-        xi, model = batch[0], self.model
+    def forward(self, batch: Tensor | tuple[Tensor, Tensor]) -> Loss:
+        """Loss of xi or (xi, factor): chart coordinates, and the Cholesky factors of G^-1."""
+        xi, model = batch if isinstance(batch, Tensor) else batch[0], self.model
         if not model.strict:
             return Loss(-self._density[0](xi, None).mean())
         noise = torch.randn(xi.shape, generator=self.generator, dtype=xi.dtype, device=xi.device)
-        if len(batch) == 1:
+        if isinstance(batch, Tensor):
             p = noise * (model.kT * model.mass).sqrt()
         else:
             p = math.sqrt(model.kT) * (batch[1] @ noise[..., None]).squeeze(-1)
