@@ -6,8 +6,10 @@
 """
 
 from sciflow.nct.energy import fit_energy
+from sciflow.nct.files import load
 from sciflow.nct.frequencies import Frequencies
-from sciflow.nct.model import CanonicalTransformation, PhasePoints, load
+from sciflow.nct.model import CanonicalTransformation, PhasePoints
+from sciflow.nct.motion import evolve, interpolate, mode_shapes
 from sciflow.nct.options import FitOptions
 from sciflow.nct.samples import fit_samples
 
@@ -16,7 +18,10 @@ __all__ = [
     "FitOptions",
     "Frequencies",
     "PhasePoints",
+    "evolve",
     "fit_energy",
     "fit_samples",
+    "interpolate",
     "load",
+    "mode_shapes",
 ]

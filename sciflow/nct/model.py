@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -14,10 +13,11 @@ from torch import nn
 from sciflow.metrics import Estimate, reweight
 from sciflow.nct.frequencies import Frequencies
 from sciflow.nct.latent import Latent, base_draws
-from sciflow.nct.layers import LAYERS, CanonicalLayer, ChartMap, PointMap
+from sciflow.nct.layers import CanonicalLayer, ChartMap, PointMap
+from sciflow.nct.thermal import log_thermal_density, thermal_momenta
 from sciflow.shapes import Float, Tensor
 from sciflow.systems.charts import Chart
-from sciflow.train import History, load_model, save_model
+from sciflow.train import History
 
 Potential = Callable[[Tensor], Tensor]
 Units = Literal["reduced", "md"]
@@ -197,7 +197,9 @@ class CanonicalTransformation(nn.Module):
         if self.strict:
             Q, P = self.to_latent(q, p)
             return self.latent.log_density(Q) + self.latent.log_density_momenta(P)
-        return self.log_prob(q) + self._log_thermal(q, self._checked(p, "p"))
+        return self.log_prob(q) + log_thermal_density(
+            q, self._checked(p, "p"), self.mass, self.kT, self.chart
+        )
 
     @torch.no_grad()
     def sample(
@@ -219,7 +221,7 @@ class CanonicalTransformation(nn.Module):
         if self.strict:
             return PhasePoints(*self.to_physical(Q, self.latent.momenta(noise)))
         q = self.coordinates_inverse(Q)[0]
-        return PhasePoints(q, self._thermal_momenta(q, noise))
+        return PhasePoints(q, thermal_momenta(q, noise, self.mass, self.kT, self.chart))
 
     @torch.no_grad()
     def free_energy(
@@ -275,22 +277,10 @@ class CanonicalTransformation(nn.Module):
 
     def save(self, path: str | Path, extra: dict[str, Any] | None = None) -> Path:
         """Write the model as safetensors, with what it is built from as JSON metadata."""
-        chart = None
-        if self.chart is not None:
-            kind = type(self.chart)
-            chart = [f"{kind.__module__}:{kind.__qualname__}", getattr(self.chart, "config", None)]
-        config = {
-            "layers": [[type(layer).__name__, _plain(layer.config)] for layer in self.layers],
-            "periods": _plain(self.latent.periods),
-            "kT": self.kT,
-            "shape": list(self.mass.shape),
-            "chart": chart,
-            "strict": self.strict,
-            "units": self.units,
-            "dtype": str(self.mass.dtype).removeprefix("torch."),
-        }
-        unit = {"q": "nm", "p": "dalton nm/ps", "frequencies": "rad/ps", "kT": "kJ/mol"}
-        return save_model(path, self, config, unit if self.units == "md" else {}, extra)
+        # The files know the class, so they are imported here.
+        from sciflow.nct.files import save
+
+        return save(self, path, extra)
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -308,34 +298,6 @@ class CanonicalTransformation(nn.Module):
     def _noise(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         z = base_draws(2 * n, self.n_dim, generator, whiten=False, dtype=self.mass.dtype)
         return z.to(self.mass.device).tensor_split(2)  # type: ignore[return-value]
-
-    def _thermal_momenta(self, q: Tensor, noise: Tensor) -> Tensor:
-        if self.mass.numel() == self.n_dim:
-            return noise.reshape(q.shape) * (self.kT * self.mass).sqrt()
-        assert self.chart is not None
-        inverse_metric = torch.linalg.inv(self.chart.metric(q, self.mass))
-        factor = torch.linalg.cholesky(self.kT * inverse_metric)
-        p_xi = (factor @ noise[..., None]).squeeze(-1)
-        return ChartMap(self.chart, self.mass).inverse(self.chart(q)[0], p_xi)[1]
-
-    def _log_thermal(self, q: Tensor, p: Tensor) -> Tensor:
-        """Log of the density of thermal momenta, of p, or of p_xi in a molecular chart."""
-        if self.mass.numel() == self.n_dim:
-            variance = self.kT * self.mass
-            constant = (2 * math.pi * variance).log().sum()
-            return -((p.square() / variance).flatten(1).sum(1) + constant) / 2
-        assert self.chart is not None
-        metric = self.chart.metric(q, self.mass)
-        _, p_xi = ChartMap(self.chart, self.mass).forward(q, p)
-        energy = (p_xi[:, None, :] @ metric @ p_xi[..., None]).flatten() / 2
-        half_log = torch.linalg.slogdet(metric).logabsdet / 2
-        # rho is a density of q, so the momenta take the volume of the chart along
-        return (
-            half_log
-            - self.chart(q)[1]
-            - self.n_dim / 2 * math.log(2 * math.pi * self.kT)
-            - energy / self.kT
-        )
 
     def _checked(self, x: Tensor, name: str) -> Tensor:
         if x.shape[1:] != self.mass.shape:
@@ -360,51 +322,3 @@ def evaluate(potential: Potential, q: Tensor) -> Tensor:
         bad = int(torch.isnan(value).nonzero()[0])
         raise ValueError(f"potential is nan at q = {q[bad].tolist()}")
     return value
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no infinity: a missing period is None there."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if value == math.inf else value
-
-
-def load(path: str | Path, chart: Chart | None = None) -> CanonicalTransformation:
-    """Load a model that ``save`` wrote.
-
-    Args:
-        path: the file.
-        chart: the chart of the fit, where it is one of the user's own.
-
-    Raises:
-        DataError: the file is missing, truncated or of another kind.
-        ValueError: it needs a chart that is not given.
-    """
-    model = load_model(path, lambda config: _build(config, chart))
-    assert isinstance(model, CanonicalTransformation)
-    return model
-
-
-def _build(config: dict[str, Any], chart: Chart | None) -> CanonicalTransformation:
-    if config["chart"] is not None and chart is None:
-        module, _, name = config["chart"][0].partition(":")
-        if not module.startswith("sciflow.") or config["chart"][1] is None:
-            raise ValueError(f"this model has the chart {name}: give it as chart=")
-        chart = getattr(import_module(module), name)(**config["chart"][1])
-    layers = [LAYERS[name](**_unplain(options)) for name, options in config["layers"]]
-    latent = Latent(_unplain(config)["periods"], config["kT"])
-    mass = torch.ones(config["shape"])
-    model = CanonicalTransformation(layers, latent, mass, chart, config["strict"], config["units"])
-    return model.double() if config["dtype"] == "float64" else model.float()
-
-
-def _unplain(config: dict[str, Any]) -> dict[str, Any]:
-    """Periods with infinity in the place of None."""
-    out = dict(config)
-    if "periods" in out:
-        out["periods"] = [math.inf if period is None else period for period in out["periods"]]
-    if "period" in out and out["period"] is None:
-        out["period"] = math.inf
-    return out

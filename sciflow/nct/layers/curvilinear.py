@@ -38,17 +38,32 @@ class ChartMap:
         if self.square:
             xi = self.chart(q)[0]
             return xi, _pulled(lambda x: self.chart.inverse(x)[0], xi, p)
-        # xi and its velocity B M^-1 p
-        moved = torch.func.jvp(lambda x: self.chart(x)[0], (q,), (p / self.mass,))
-        xi, velocity = moved[0], moved[1]
+        xi, velocity = self._velocity(q, p / self.mass)
         return xi, torch.linalg.solve(self.chart.metric(q, self.mass), velocity)
+
+    def _velocity(self, q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Xi and B v: the derivative, by a cotangent, of the vector-Jacobian product with B."""
+        track = torch.is_grad_enabled() and (q.requires_grad or v.requires_grad)
+        with torch.enable_grad():
+            q = q if track and q.requires_grad else q.detach().requires_grad_()
+            xi = self.chart(q)[0]
+            cotangent = torch.zeros_like(xi, requires_grad=True)
+            (pulled,) = torch.autograd.grad(xi, q, cotangent, create_graph=True)
+            (velocity,) = torch.autograd.grad(pulled, cotangent, v, create_graph=track)
+        return (xi if track else xi.detach()), velocity
 
     def inverse(
         self, xi: Float[Tensor, "batch dim"], p_xi: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
         """Coordinates q and momenta p."""
         q = self.chart.inverse(xi)[0]
-        return q, _pulled(lambda x: self.chart(x)[0], q, p_xi)
+        return q, self.pulled(q, p_xi)
+
+    def pulled(
+        self, q: Float[Tensor, "batch *shape"], p_xi: Float[Tensor, "batch dim"]
+    ) -> Float[Tensor, "batch *shape"]:
+        """Momenta p = B^T p_xi at ``q``."""
+        return _pulled(lambda x: self.chart(x)[0], q, p_xi)
 
 
 def _pulled(f: Callable[[Tensor], Tensor], x: Tensor, cotangent: Tensor) -> Tensor:

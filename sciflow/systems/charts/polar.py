@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -19,9 +20,9 @@ class PolarChart(Chart):
 
     center: Tensor
 
-    def __init__(self, center: tuple[float, float] = (0.0, 0.0)) -> None:
+    def __init__(self, center: Sequence[float] = (0.0, 0.0)) -> None:
         super().__init__()
-        self.config = {"center": tuple(center)}
+        self.config = {"center": list(center)}
         self.n_dim = 2
         self.register_buffer("center", torch.tensor(center, dtype=torch.float64))
         periods = torch.tensor([math.inf, 2 * math.pi], dtype=torch.float64)
