@@ -9,6 +9,7 @@ from sciflow.nct.energy import fit_energy
 from sciflow.nct.files import load
 from sciflow.nct.frequencies import Frequencies
 from sciflow.nct.model import CanonicalTransformation, PhasePoints
+from sciflow.nct.molecules import mode_trajectory, sample_trajectory
 from sciflow.nct.motion import evolve, interpolate, mode_shapes
 from sciflow.nct.options import FitOptions
 from sciflow.nct.samples import fit_samples
@@ -24,4 +25,6 @@ __all__ = [
     "interpolate",
     "load",
     "mode_shapes",
+    "mode_trajectory",
+    "sample_trajectory",
 ]

@@ -37,6 +37,9 @@ class Architecture:
     space: Literal["sites", "modes"] = "sites"
     """What the couplings act on: the scaled coordinates themselves ("sites": local interactions
     in given coordinates) or their normal modes ("modes": correlated coordinates of molecules)."""
+    torsion_first: bool = False
+    """Whether the couplings of angles see other angles alone, so that what an angle becomes does
+    not depend on stiff coordinates; those depend on the angles all the same."""
     splines: bool = True
     """Whether each coordinate has a spline of its own too."""
     width: int = 64
@@ -209,8 +212,9 @@ def build_layers(
         layers.append(SplineMap(alike, period, n_bins=2 * shape.bins))
         for i in range(min(shape.couplings, 2)):
             moved = alike[i::2]
-            if moved and len(moved) < n:
-                layers.append(SplineCoupling(periods, moved, **net, **spline))
+            given = [k for k in angles if k not in moved] if shape.torsion_first else None
+            if moved and len(moved) < n and given != []:
+                layers.append(SplineCoupling(periods, moved, given, **net, **spline))
     latent = list(periods)
     order = line
     if unroll:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from sciflow.nct.latent import Latent
 from sciflow.nct.layers import LAYERS
 from sciflow.nct.model import CanonicalTransformation
+from sciflow.systems import Molecule
 from sciflow.systems.charts import Chart
 from sciflow.train import load_model, save_model
 
@@ -33,6 +35,7 @@ def save(
         "strict": model.strict,
         "units": model.units,
         "dtype": str(model.mass.dtype).removeprefix("torch."),
+        "molecule": None if model.molecule is None else asdict(model.molecule),
     }
     unit = {"q": "nm", "p": "dalton nm/ps", "frequencies": "rad/ps", "kT": "kJ/mol"}
     return save_model(path, model, config, unit if model.units == "md" else {}, extra)
@@ -64,6 +67,11 @@ def _build(config: dict[str, Any], chart: Chart | None) -> CanonicalTransformati
     latent = Latent(_unplain(config)["periods"], config["kT"])
     mass = torch.ones(config["shape"])
     model = CanonicalTransformation(layers, latent, mass, chart, config["strict"], config["units"])
+    if (parts := config.get("molecule")) is not None:
+        bonds = tuple((a, b) for a, b in parts.pop("bonds"))
+        model.molecule = Molecule(
+            **{name: tuple(part) for name, part in parts.items()}, bonds=bonds
+        )
     return model.double() if config["dtype"] == "float64" else model.float()
 
 

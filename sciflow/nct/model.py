@@ -16,7 +16,9 @@ from sciflow.nct.latent import Latent, base_draws
 from sciflow.nct.layers import CanonicalLayer, ChartMap, PointMap
 from sciflow.nct.thermal import log_thermal_density, thermal_momenta
 from sciflow.shapes import Float, Tensor
+from sciflow.systems import Molecule
 from sciflow.systems.charts import Chart
+from sciflow.systems.trajectories import is_trajectory, whole_positions
 from sciflow.train import History
 
 Potential = Callable[[Tensor], Tensor]
@@ -81,6 +83,8 @@ class CanonicalTransformation(nn.Module):
         self.interrupted = False
         # A function, so that the potential is no submodule: it is neither saved nor trained here.
         self._potential: Potential | None = None
+        # Of a fit to trajectories.
+        self.molecule: Molecule | None = None
 
     # --- what it found -----------------------------------------------------------------------
 
@@ -100,8 +104,8 @@ class CanonicalTransformation(nn.Module):
         return Frequencies.of(self.latent.omega(), self.units)
 
     @torch.no_grad()
-    def modes(self, q: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch dim"]:
-        """Mode coordinates Q (B, n) of ``q``, slowest first."""
+    def modes(self, q: Any) -> Float[Tensor, "batch dim"]:
+        """Mode coordinates Q (B, n) of ``q`` (B, ...) or of a trajectory, slowest first."""
         return self.coordinates(self._checked(q, "q"))[0]
 
     # --- the map -------------------------------------------------------------------------------
@@ -299,7 +303,20 @@ class CanonicalTransformation(nn.Module):
         z = base_draws(2 * n, self.n_dim, generator, whiten=False, dtype=self.mass.dtype)
         return z.to(self.mass.device).tensor_split(2)  # type: ignore[return-value]
 
-    def _checked(self, x: Tensor, name: str) -> Tensor:
+    def positions_of(self, trajectory: Any) -> Float[Tensor, "batch atom 3"]:
+        """Positions [nm] of the model's atoms in a ``mdtraj.Trajectory``, whole.
+
+        Raises:
+            ValueError: the model has no molecule, or the topology lacks its atoms.
+        """
+        if self.molecule is None:
+            raise ValueError("this model was fitted to numbers, not to a molecule")
+        atoms = list(self.molecule.labels)
+        return whole_positions(trajectory, atoms).to(self.mass)
+
+    def _checked(self, x: Any, name: str) -> Tensor:
+        if is_trajectory(x):
+            return self.positions_of(x)
         if x.shape[1:] != self.mass.shape:
             expected = ", ".join(("B", *map(str, self.mass.shape)))
             raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({expected})")

@@ -37,19 +37,27 @@ def mean_kinetic(
     return torch.einsum("kbi,lbi->kl", gradients, gradients) / len(Q)
 
 
+#: Points further out than this, in standard deviations of a latent coordinate, are left out of
+#: means. Where an angle is cut its latent coordinate runs to infinity, and if any density is left
+#: there E[grad Q^2] diverges: over samples it would grow with their number.
+BULK = 3.0
+
+
 @torch.no_grad()
 def make_natural(model: CanonicalTransformation, Q: Float[Tensor, "batch dim"]) -> None:
     """Turn the oscillators of ``model`` into natural modes, ascending; its density stays.
 
     Args:
         model: a model whose last layer is `Linear` over all oscillators.
-        Q: latent coordinates that the mean is taken over.
+        Q: latent coordinates that the mean is taken over, as far as they are in the `BULK`.
     """
     latent, last = model.latent, model.layers[-1]
     assert isinstance(last, Linear)
     line = latent.oscillators
     # z = (Q - center) omega / sqrt(kT) has unit variance
     scale = latent.log_omega.exp() / math.sqrt(model.kT)
+    z = (Q[:, line] - latent.center) * scale
+    Q = Q[(z.abs() < BULK).all(1)]
     kinetic = mean_kinetic(model, Q)[line][:, line] * scale[:, None] * scale
     values, vectors = torch.linalg.eigh(kinetic)
     omega = (model.kT * values).sqrt()

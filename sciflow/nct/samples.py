@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 
 from sciflow.nct.build import build_layers, sample_modes, start_circles
 from sciflow.nct.model import CanonicalTransformation, Units
+from sciflow.nct.molecules import DEFAULTS, frames_of, is_molecular
 from sciflow.nct.objective import DensityOfSamples
 from sciflow.nct.options import MEASURED, FitOptions, check_kT, check_mass, finish
 from sciflow.shapes import Float, Tensor
 from sciflow.systems.charts import Chart
+from sciflow.systems.trajectories import Selection
 from sciflow.train import Samples
 from sciflow.train.batch import require_finite, to_tensor
 
@@ -28,6 +30,8 @@ def fit_samples(
     strict: bool = False,
     angles: Literal["oscillator", "rotor"] = "oscillator",
     units: Units = "reduced",
+    atoms: Selection = None,
+    cuts: Mapping[str, float] | None = None,
     **options: Any,
 ) -> CanonicalTransformation:
     """Fit independent oscillators to equilibrium samples of coordinates, by maximum likelihood.
@@ -36,9 +40,12 @@ def fit_samples(
     those of a simulation often are not, by constraints or a centre of mass at rest.
 
     Args:
-        q: samples (N, ...), or a list of trajectories of such.
+        q: samples (N, ...), or a list of trajectories of such; or frames of a molecule: one
+            ``mdtraj.Trajectory``, a list of them, an iterator of chunks, or `Conformations`. A
+            molecule is fitted in its internal coordinates, in MD units, with masses from its
+            topology and the `DEFAULTS` of molecules.
         mass: one mass, or one for each coordinate; (atoms,) masses where q is (N, atoms, 3).
-        kT: thermal energy.
+        kT: thermal energy; [kJ/mol] for a molecule, as `sciflow.units.kT` gives it.
         groups: (N,) labels of the trajectories that samples came from. Whole groups are set
             aside to choose the best weights; without groups the last samples are.
         chart: coordinates that the layers act on.
@@ -46,6 +53,9 @@ def fit_samples(
         angles: whether an angle of the chart is opened at its cut, where the system should not
             be, and becomes an oscillator, or stays a free rotor.
         units: "md" for nm, ps, dalton and kJ/mol.
+        atoms: of a molecule: a selection of mdtraj, numbers or names; all where not given.
+        cuts: of a molecule: angle [rad] at which a named torsion is cut, where it is never; the
+            emptiest place where not given.
         **options: fields of `FitOptions`; those of the potential's fit are not used.
 
     Returns:
@@ -56,6 +66,23 @@ def fit_samples(
         ValueError: fewer samples than coordinates, or masses or groups of another number.
         DataError: samples that are not finite.
     """
+    molecule = None
+    if is_molecular(q):
+        if kT == 1.0:
+            raise ValueError(
+                "kT [kJ/mol] is needed for a molecule: sciflow.units.kT(300) at 300 K"
+            )
+        if isinstance(mass, float | int) and mass != 1.0:
+            raise ValueError(
+                f"mass is {mass}; expected one for each atom, or none: those of the topology"
+            )
+        given = None if isinstance(mass, float | int) else [float(m) for m in mass]
+        frames = frames_of(q, atoms, given)
+        q, molecule, groups = frames.positions, frames.molecule, frames.run
+        chart = chart or frames.internal_coordinates(cuts)
+        mass, units, options = frames.masses, "md", DEFAULTS | options
+    elif atoms is not None or cuts is not None:
+        raise ValueError("atoms and cuts are for trajectories of a molecule")
     settings = FitOptions(**options)
     check_kT(kT)
     samples, labels = _trajectories(q, groups)
@@ -75,6 +102,11 @@ def fit_samples(
         xi, volume = (
             (samples, samples.new_zeros(len(samples))) if chart is None else chart(samples)
         )
+    if labels is not None and len(labels.unique()) > 1:
+        # The fit is the same in whatever order the samples come; of a single trajectory the order
+        # says which samples are held out.
+        order = xi[:, 0].argsort()
+        samples, labels, xi, volume = samples[order], labels[order], xi[order], volume[order]
     periods = [math.inf] * n_dim if chart is None else chart.periods.tolist()
     line = torch.tensor([i for i, x in enumerate(periods) if math.isinf(x)], dtype=torch.long)
     held = _held_out(labels, len(samples), settings)
@@ -85,6 +117,7 @@ def fit_samples(
     layers, latent = build_layers(periods, modes, kT, settings, angles == "oscillator", generator)
     start_circles(layers, train)
     model = CanonicalTransformation(layers, latent, mass, chart, strict, units).double()
+    model.molecule = molecule
     latent.requires_grad_(strict)
     if settings.steps:
         objective = DensityOfSamples(model)

@@ -90,13 +90,8 @@ def conformations(
                     f"run {number} has another topology than the first one "
                     f"({chunk.n_atoms} and {first.n_atoms} atoms): all must be the same molecule"
                 )
-            x = torch.from_numpy(np.asarray(chunk.xyz, dtype=np.float64))
-            if chunk.unitcell_vectors is not None:
-                box = torch.from_numpy(np.asarray(chunk.unitcell_vectors, dtype=np.float64))
-                bonds = [(a.index, b.index) for a, b in first.bonds]
-                x = make_whole(x, box, bonds, chosen)
-            positions.append(x[:, chosen])
-            labels.append(torch.full((len(x),), number))
+            positions.append(whole_positions(chunk, chosen))
+            labels.append(torch.full((len(positions[-1]),), number))
     if first is None:
         raise ValueError("no trajectories were given")
     molecule = molecule_of(first, chosen)
@@ -105,6 +100,21 @@ def conformations(
             raise ValueError(f"masses has {len(masses)} entries for {len(chosen)} atoms")
         molecule = replace(molecule, masses=tuple(float(mass) for mass in masses))
     return Conformations(molecule, torch.cat(positions), torch.cat(labels))
+
+
+def whole_positions(trajectory: Any, atoms: Selection = None) -> Float[Tensor, "frame atom 3"]:
+    """Positions [nm] of the chosen atoms in float64, molecules made whole where there is a box.
+
+    Raises:
+        ValueError: the topology lacks the atoms named, or a box has no volume.
+    """
+    chosen = select(trajectory.topology, atoms)
+    x = torch.from_numpy(np.asarray(trajectory.xyz, dtype=np.float64))
+    if trajectory.unitcell_vectors is not None:
+        box = torch.from_numpy(np.asarray(trajectory.unitcell_vectors, dtype=np.float64))
+        bonds = [(a.index, b.index) for a, b in trajectory.topology.bonds]
+        x = make_whole(x, box, bonds, chosen)
+    return x[:, chosen]
 
 
 def select(topology: Any, atoms: Selection) -> list[int]:
