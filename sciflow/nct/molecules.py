@@ -20,6 +20,9 @@ DEFAULTS: dict[str, Any] = {
     "couplings": 2,
     "batch_size": 512,
     "steps": 600,
+    "ema": 0.98,
+    "validation": 0.05,
+    "dtype": "float32",
 }
 
 

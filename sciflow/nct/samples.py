@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -89,6 +90,8 @@ def fit_samples(
     shape = samples.shape[1:]
     mass = check_mass(mass, shape)
     chart = chart.double() if chart is not None else None
+    # The trainer casts the model, and its chart with it, to its own type.
+    geometry = copy.deepcopy(chart)
     if chart is None and len(shape) != 1:
         raise ValueError(
             f"q has shape {tuple(samples.shape)}; expected (N, n), or a chart for such samples"
@@ -127,6 +130,10 @@ def fit_samples(
         assert isinstance(result.model, CanonicalTransformation)
         model = result.model
         model.history, model.interrupted = result.history, result.interrupted
+    if molecule is not None:
+        # Training may be in single precision; the geometry and the modes are not.
+        model = model.double()
+        model.chart = geometry
     rows = torch.randperm(len(train), generator=generator)[:MEASURED]
     finish(model, train[rows], generator)
     return model

@@ -14,6 +14,7 @@ from sciflow.plots.cells import (
     velocity_field,
 )
 from sciflow.plots.free_energy import free_energy
+from sciflow.plots.modes import mode_on_torsions
 from sciflow.plots.training import history
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "free_energy",
     "history",
     "marginals",
+    "mode_on_torsions",
     "predicted_against_held_out",
     "scores",
     "trajectories",

@@ -155,7 +155,7 @@ def test_bad_arguments(runs, model, unchecked):
         nct.fit_samples(runs[0][:1], kT=KT)
     with pytest.raises(ValueError, match="atoms and cuts are for trajectories"):
         nct.fit_samples(torch.zeros(100, 2), atoms="all")
-    with pytest.raises(ValueError, match="no atoms called 'ALA2-CB'"):
+    with pytest.raises(ValueError, match="no atoms called 'ALA2-N'"):
         model.modes(runs[0].atom_slice([0, 1, 2]))
     with pytest.raises(ValueError, match="mode must be between"):
         nct.mode_trajectory(model, 24)
