@@ -23,8 +23,6 @@ from sciflow.shapes import Float, Tensor
 from sciflow.systems import Conformations
 from sciflow.systems.charts.geometry import torsions as torsions_of
 
-# Samples of the model behind its free-energy differences.
-_DRAWN = 200_000
 _CHUNK = 10_000
 
 
@@ -97,6 +95,7 @@ def score(
     states: Mapping[str, Arc],
     torsions: tuple[str, ...] = ("phi", "psi"),
     lag: int = 10,
+    n_drawn: int = 200_000,
     seed: int = 0,
 ) -> MolecularScores:
     """Score a model on held-out frames, with baselines fitted to the training frames.
@@ -108,6 +107,7 @@ def score(
         states: whose free energies are compared.
         torsions: names of the torsions that modes are compared with.
         lag: of TICA, in frames.
+        n_drawn: samples of the model behind its free-energy differences, at least 100.
         seed: of subsamples and of samples of the model.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -129,7 +129,7 @@ def score(
         "PCA": pca.modes(held_out.positions),
         "TICA": tica.modes(distances(held_out.positions)),
     }
-    drawn = _drawn_torsions(model, torsions, generator)
+    drawn = _drawn_torsions(model, torsions, n_drawn, generator)
     found: dict[str, dict[str, Difference]] = {}
     for name, arc in states.items():
         column = torsions.index(arc.torsion)
@@ -137,11 +137,15 @@ def score(
         sources = {
             "train": (train.torsions(*torsions), train.run),
             "held-out": (angles, held_out.run),
-            "model": (drawn, torch.arange(len(drawn)) // 1000),
+            "model": (drawn, torch.arange(len(drawn)) // (len(drawn) // 100)),
         }
         for source, (values, run) in sources.items():
             inside = between(values[:, column], arc.low, arc.high)
-            found[name][source] = free_energy_difference(~inside, inside, run, generator)
+            if inside.any() and not inside.all():
+                found[name][source] = free_energy_difference(~inside, inside, run, generator)
+            else:  # no frame in one of the two
+                missing = -math.inf if inside.all() else math.inf
+                found[name][source] = Difference(missing, math.nan, "kT")
     return MolecularScores(
         {name: likelihood(values, held_out) for name, values in densities.items()},
         {
@@ -171,14 +175,15 @@ def likelihood(log_p: Float[Tensor, " batch"], frames: Conformations) -> Likelih
 
 
 def _drawn_torsions(
-    model: CanonicalTransformation, names: tuple[str, ...], generator: torch.Generator
+    model: CanonicalTransformation, names: tuple[str, ...], n: int, generator: torch.Generator
 ) -> Float[Tensor, "n torsion"]:
     """Torsions of samples of the model, whose momenta are not needed."""
     assert model.molecule is not None
     rows = torch.tensor([model.molecule.torsion(name) for name in names])
     parts = []
-    for _ in range(_DRAWN // _CHUNK):
-        z = torch.randn(_CHUNK, model.n_dim, generator=generator, dtype=model.mass.dtype)
+    for first in range(0, n, _CHUNK):
+        size = min(_CHUNK, n - first)
+        z = torch.randn(size, model.n_dim, generator=generator, dtype=model.mass.dtype)
         q = model.coordinates_inverse(model.latent.coordinates(z.to(model.mass)))[0]
         parts.append(torsions_of(q, rows.to(q.device)).double().cpu())
     return torch.cat(parts)

@@ -107,8 +107,9 @@ def fit_samples(
         )
     if labels is not None and len(labels.unique()) > 1:
         # The fit is the same in whatever order the samples come; of a single trajectory the order
-        # says which samples are held out.
-        order = xi[:, 0].argsort()
+        # says which samples are held out. One coordinate alone may have equal values, in files
+        # of limited precision.
+        order = xi.sum(1).argsort()
         samples, labels, xi, volume = samples[order], labels[order], xi[order], volume[order]
     periods = [math.inf] * n_dim if chart is None else chart.periods.tolist()
     line = torch.tensor([i for i, x in enumerate(periods) if math.isinf(x)], dtype=torch.long)
