@@ -248,5 +248,5 @@ def start_circles(layers: Sequence[CanonicalLayer], xi: Float[Tensor, "n dim"]) 
     """Start the splines of angles from the distributions of samples ``xi`` on their circles."""
     for layer in layers:
         if isinstance(layer, SplineMap) and layer.circular:
-            for row, i in enumerate(layer.index.tolist()):
+            for row, i in enumerate(layer.columns.index.tolist()):
                 layer.set_distribution(row, xi[:, i])

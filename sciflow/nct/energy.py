@@ -100,10 +100,10 @@ def fit_energy(
         latent.requires_grad_(strict)
         return model
 
+    linear = Architecture(couplings=0, splines=False)
     if settings.linear_steps and len(line):
-        linear = Architecture(couplings=0, splines=False)
-        modes = _best_gaussian(model_of(modes, linear), modes, potential, settings)
-    model = model_of(modes, settings)
+        modes = best_gaussian(model_of(modes, linear), modes, potential, settings)
+    model = model_of(modes, settings if settings.steps else linear)
     if settings.steps:
         objective = VariationalFreeEnergy(model, potential)
         columns = 2 * n_dim if strict else n_dim
@@ -118,7 +118,7 @@ def fit_energy(
     return model
 
 
-def _best_gaussian(
+def best_gaussian(
     model: CanonicalTransformation, modes: Modes, potential: Potential, settings: FitOptions
 ) -> Modes:
     """The linear map that minimises the bound on fixed draws, as modes."""

@@ -120,15 +120,16 @@ class DensityOfSamples(nn.Module):
         self._density = [_LogDensity(model)]
 
     def forward(self, batch: Tensor | tuple[Tensor, Tensor]) -> Loss:
-        """Loss of xi or (xi, factor): chart coordinates, and the Cholesky factors of G^-1."""
-        xi, model = batch if isinstance(batch, Tensor) else batch[0], self.model
+        """Loss of xi, or of (xi, factor): chart coordinates, and Cholesky factors of G^-1."""
+        model = self.model
+        xi, factor = (batch, None) if isinstance(batch, Tensor) else batch
         if not model.strict:
             return Loss(-self._density[0](xi, None).mean())
         noise = torch.randn(xi.shape, generator=self.generator, dtype=xi.dtype, device=xi.device)
-        if isinstance(batch, Tensor):
+        if factor is None:
             p = noise * (model.kT * model.mass).sqrt()
         else:
-            p = math.sqrt(model.kT) * (batch[1] @ noise[..., None]).squeeze(-1)
+            p = math.sqrt(model.kT) * (factor @ noise[..., None]).squeeze(-1)
         return Loss(-self._density[0](xi, p).mean())
 
 

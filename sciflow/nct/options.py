@@ -36,7 +36,7 @@ class FitOptions(Architecture):
     """Decay per step of the running average of the weights that the fit returns."""
     clip: float | None = 10.0
     """Largest gradient norm; None does not clip."""
-    linear_steps: int = 20
+    linear_steps: int = 10
     """Rounds of L-BFGS on the linear map before the networks; 0 starts from the modes at the
     minimum."""
     linear_draws: int = 4096

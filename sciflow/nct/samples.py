@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from sciflow.nct.build import build_layers, sample_modes, start_circles
+from sciflow.nct.build import Architecture, build_layers, sample_modes, start_circles
 from sciflow.nct.model import CanonicalTransformation, Units
 from sciflow.nct.molecules import DEFAULTS, frames_of, is_molecular
 from sciflow.nct.objective import DensityOfSamples
@@ -118,7 +118,8 @@ def fit_samples(
     train = xi[~held]
     modes = sample_modes(train[:, line], metric[line][:, line], kT)
     generator = torch.Generator().manual_seed(settings.seed)
-    layers, latent = build_layers(periods, modes, kT, settings, angles == "oscillator", generator)
+    layout = settings if settings.steps else Architecture(couplings=0, splines=False)
+    layers, latent = build_layers(periods, modes, kT, layout, angles == "oscillator", generator)
     start_circles(layers, train)
     model = CanonicalTransformation(layers, latent, mass, chart, strict, units).double()
     model.molecule = molecule

@@ -83,19 +83,27 @@ class MLP(nn.Module):
         needs no graph, and costs no second sweep where training differentiates it once more.
         """
         *hidden, last = (cast(nn.Linear, layer) for layer in self.layers)
+        track = torch.is_grad_enabled()
         kept: list[tuple[nn.Linear, Tensor, Tensor]] = []
         for layer in hidden:
             z = layer(x)
-            gate = torch.sigmoid(z)
-            x = z * gate
-            kept.append((layer, x, gate))
+            if track:
+                gate = torch.sigmoid(z)
+                x = z * gate
+                kept.append((layer, x, gate))
+            else:
+                x = nn.functional.silu(z)
+                kept.append((layer, z, z))
+        one = x.new_ones(())
 
         def pull(cotangent: Tensor) -> Tensor:
             cotangent = cotangent @ last.weight
             for layer, value, gate in reversed(kept):
-                # the derivative of SiLU is gate + value (1 - gate)
-                slope = torch.addcmul(gate + value, value, gate, value=-1)
-                cotangent = (cotangent * slope) @ layer.weight
+                if track:  # the derivative of SiLU is value + gate (1 - value)
+                    cotangent = cotangent * torch.lerp(value, one, gate)
+                else:  # torch's own kernel is the fastest, and has no derivative
+                    cotangent = torch.ops.aten.silu_backward(cotangent, value)
+                cotangent = cotangent @ layer.weight
             return cotangent
 
         return last(x), pull

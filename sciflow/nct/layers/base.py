@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from sciflow.shapes import Float, Tensor
@@ -54,6 +56,38 @@ class PointMap(CanonicalLayer):
         """Physical coordinates of latent ones, and ln |det dq/dQ|."""
 
 
-def replaced(x: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """``x`` (B, n) with ``values`` (B, m) in the columns ``index`` (m,)."""
-    return x.index_copy(1, index, values)
+class Columns(nn.Module):
+    """Some of the columns of (B, n) tensors; a slice, which is faster, where they are even.
+
+    Args:
+        index: which columns, ascending.
+    """
+
+    index: Tensor
+
+    def __init__(self, index: Sequence[int]) -> None:
+        super().__init__()
+        chosen = list(index)
+        self.register_buffer("index", torch.tensor(chosen, dtype=torch.long), persistent=False)
+        self.slice: tuple[int, int, int] | None = None
+        step = chosen[1] - chosen[0] if len(chosen) > 1 else 1
+        if chosen and step > 0 and chosen == list(range(chosen[0], chosen[-1] + 1, step)):
+            self.slice = (chosen[0], chosen[-1] + 1, step)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch some"]:
+        """These columns of ``x``."""
+        if self.slice is None:
+            return x[:, self.index]
+        first, last, step = self.slice
+        return x[:, first:last:step]
+
+    def put(
+        self, x: Float[Tensor, "batch dim"], values: Float[Tensor, "batch some"]
+    ) -> Float[Tensor, "batch dim"]:
+        """A copy of ``x`` with ``values`` in these columns."""
+        if self.slice is None:
+            return x.index_copy(1, self.index, values)
+        return torch.slice_scatter(x, values, 1, *self.slice)

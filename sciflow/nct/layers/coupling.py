@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sciflow.nct.layers.base import PointMap, replaced
+from sciflow.nct.layers.base import Columns, PointMap
 from sciflow.nct.layers.conditioner import Conditioner
 from sciflow.nn import make_spline, n_spline_parameters
 from sciflow.shapes import Float, Tensor
@@ -37,9 +37,6 @@ class Coupling(PointMap):
     Raises:
         ValueError: a coordinate both moves and is given, or none is one of the two.
     """
-
-    moved: Tensor
-    given: Tensor
 
     def __init__(
         self,
@@ -70,8 +67,8 @@ class Coupling(PointMap):
             "depth": depth,
             "harmonics": harmonics,
         }
-        self.register_buffer("moved", torch.tensor(moved), persistent=False)
-        self.register_buffer("given", torch.tensor(given), persistent=False)
+        self.moved = Columns(moved)
+        self.given = Columns(given)
         self.net = Conditioner(
             [periods[i] for i in given],
             per_coordinate * len(moved),
@@ -98,33 +95,33 @@ class Coupling(PointMap):
         self, q: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Latent coordinates of physical ones, and ln |det dQ/dq|."""
-        x, log_derivative = self._move(q[:, self.moved], self.net(q[:, self.given]), False)
-        return replaced(q, self.moved, x), log_derivative.sum(1)
+        x, log_derivative = self._move(self.moved.take(q), self.net(self.given.take(q)), False)
+        return self.moved.put(q, x), log_derivative.sum(1)
 
     def coordinates_inverse(
         self, Q: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Physical coordinates of latent ones, and ln |det dq/dQ|."""
-        x, log_derivative = self._move(Q[:, self.moved], self.net(Q[:, self.given]), True)
-        return replaced(Q, self.moved, x), log_derivative.sum(1)
+        x, log_derivative = self._move(self.moved.take(Q), self.net(self.given.take(Q)), True)
+        return self.moved.put(Q, x), log_derivative.sum(1)
 
     def forward(
         self, q: Float[Tensor, "batch dim"], p: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Latent coordinates and momenta of physical ones."""
-        raw, pull = self.net.pullback(q[:, self.given])
-        x, momenta, cotangent = self._momenta(q[:, self.moved], raw, p[:, self.moved], False)
-        P = replaced(p, self.moved, momenta)
-        return replaced(q, self.moved, x), P.index_add(1, self.given, pull(cotangent), alpha=-1)
+        raw, pull = self.net.pullback(self.given.take(q))
+        x, momenta, cotangent = self._momenta(self.moved.take(q), raw, self.moved.take(p), False)
+        P = self.moved.put(p, momenta)
+        return self.moved.put(q, x), self.given.put(P, self.given.take(P) - pull(cotangent))
 
     def inverse(
         self, Q: Float[Tensor, "batch dim"], P: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Physical coordinates and momenta of latent ones."""
-        raw, pull = self.net.pullback(Q[:, self.given])
-        x, momenta, cotangent = self._momenta(Q[:, self.moved], raw, P[:, self.moved], True)
-        p = replaced(P, self.moved, momenta)
-        return replaced(Q, self.moved, x), p.index_add(1, self.given, pull(cotangent))
+        raw, pull = self.net.pullback(self.given.take(Q))
+        x, momenta, cotangent = self._momenta(self.moved.take(Q), raw, self.moved.take(P), True)
+        p = self.moved.put(P, momenta)
+        return self.moved.put(Q, x), self.given.put(p, self.given.take(p) + pull(cotangent))
 
 
 class AffineCoupling(Coupling):
@@ -160,15 +157,14 @@ class AffineCoupling(Coupling):
         raw_scale, t = raw.chunk(2, 1)
         bend = torch.tanh(raw_scale / LARGEST_LOG_SCALE)
         growth = (LARGEST_LOG_SCALE * bend).exp()
+        # P d(q e^s + t)/ds = q p = (Q - t) P, and s is a bent raw scale
         if back:
-            q, physical, latent = (x - t) / growth, p * growth, p
-        else:
-            q, physical, latent = x, p, p / growth
-        # d(q e^s)/ds P = q e^s P = q p
-        cotangent = torch.cat([q * physical * (1 - bend * bend), latent], 1)
-        if back:
-            return q, physical, cotangent
-        return torch.addcmul(t, x, growth), latent, cotangent
+            shifted = x - t
+            cotangent = torch.cat([shifted * p * (1 - bend * bend), p], 1)
+            return shifted / growth, p * growth, cotangent
+        P = p / growth
+        cotangent = torch.cat([x * p * (1 - bend * bend), P], 1)
+        return torch.addcmul(t, x, growth), P, cotangent
 
 
 class SplineCoupling(Coupling):

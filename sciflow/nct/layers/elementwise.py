@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from sciflow.nct.layers.base import PointMap, replaced
+from sciflow.nct.layers.base import Columns, PointMap
 from sciflow.nn import make_spline, n_spline_parameters
 from sciflow.nn.splines import LEAST_BIN, raw_slope
 from sciflow.shapes import Float, Tensor
@@ -26,11 +26,9 @@ class Elementwise(PointMap):
         index: the coordinates that move.
     """
 
-    index: Tensor
-
     def __init__(self, index: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("index", torch.tensor(list(index)), persistent=False)
+        self.columns = Columns(index)
 
     @abstractmethod
     def _move(self, x: Tensor, back: bool) -> tuple[Tensor, Tensor]:
@@ -40,15 +38,15 @@ class Elementwise(PointMap):
         self, q: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Latent coordinates of physical ones, and ln |det dQ/dq|."""
-        x, log_derivative = self._move(q[:, self.index], False)
-        return replaced(q, self.index, x), log_derivative.sum(1)
+        x, log_derivative = self._move(self.columns.take(q), False)
+        return self.columns.put(q, x), log_derivative.sum(1)
 
     def coordinates_inverse(
         self, Q: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Physical coordinates of latent ones, and ln |det dq/dQ|."""
-        x, log_derivative = self._move(Q[:, self.index], True)
-        return replaced(Q, self.index, x), log_derivative.sum(1)
+        x, log_derivative = self._move(self.columns.take(Q), True)
+        return self.columns.put(Q, x), log_derivative.sum(1)
 
     def forward(
         self, q: Float[Tensor, "batch dim"], p: Float[Tensor, "batch dim"]
@@ -63,9 +61,9 @@ class Elementwise(PointMap):
         return self._both(Q, P, True)
 
     def _both(self, q: Tensor, p: Tensor, back: bool) -> tuple[Tensor, Tensor]:
-        x, log_derivative = self._move(q[:, self.index], back)
-        momenta = p[:, self.index] * torch.exp(-log_derivative)
-        return replaced(q, self.index, x), replaced(p, self.index, momenta)
+        x, log_derivative = self._move(self.columns.take(q), back)
+        momenta = self.columns.take(p) * torch.exp(-log_derivative)
+        return self.columns.put(q, x), self.columns.put(p, momenta)
 
 
 class SplineMap(Elementwise):
@@ -95,7 +93,7 @@ class SplineMap(Elementwise):
         self.circular = math.isfinite(period)
         self.bound = period / 2 if self.circular else bound
         number = n_spline_parameters(n_bins, self.circular)
-        self.parameters_of_splines = nn.Parameter(torch.zeros(len(self.index), number))
+        self.parameters_of_splines = nn.Parameter(torch.zeros(len(self.columns), number))
 
     @torch.no_grad()
     def set_distribution(self, row: int, x: Float[Tensor, " n"]) -> None:

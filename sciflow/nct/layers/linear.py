@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from sciflow.nct.layers.base import PointMap, replaced
+from sciflow.nct.layers.base import Columns, PointMap
 from sciflow.shapes import Float, Tensor
 
 
@@ -22,13 +22,11 @@ class Linear(PointMap):
         index: those that are mixed; all where not given.
     """
 
-    index: Tensor
-
     def __init__(self, n_dim: int, index: Sequence[int] | None = None) -> None:
         super().__init__()
         chosen = list(range(n_dim)) if index is None else list(index)
         self.config = {"n_dim": n_dim, "index": chosen}
-        self.register_buffer("index", torch.tensor(chosen), persistent=False)
+        self.columns = Columns(chosen)
         self.center = nn.Parameter(torch.zeros(len(chosen)))
         self.basis = nn.Parameter(torch.eye(len(chosen)))
 
@@ -42,28 +40,28 @@ class Linear(PointMap):
         self, q: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Mode coordinates Q = basis^-1 (q - center)."""
-        Q = torch.linalg.solve(self.basis, (q[:, self.index] - self.center).T).T
-        return replaced(q, self.index, Q), -self._log_det(q)
+        Q = torch.linalg.solve(self.basis, (self.columns.take(q) - self.center).T).T
+        return self.columns.put(q, Q), -self._log_det(q)
 
     def coordinates_inverse(
         self, Q: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Positions of mode coordinates."""
-        q = torch.addmm(self.center, Q[:, self.index], self.basis.T)
-        return replaced(Q, self.index, q), self._log_det(Q)
+        q = torch.addmm(self.center, self.columns.take(Q), self.basis.T)
+        return self.columns.put(Q, q), self._log_det(Q)
 
     def forward(
         self, q: Float[Tensor, "batch dim"], p: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Mode coordinates and their momenta basis^T p."""
-        return self.coordinates(q)[0], replaced(p, self.index, p[:, self.index] @ self.basis)
+        return self.coordinates(q)[0], self.columns.put(p, self.columns.take(p) @ self.basis)
 
     def inverse(
         self, Q: Float[Tensor, "batch dim"], P: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Positions and momenta of modes."""
-        p = torch.linalg.solve(self.basis.T, P[:, self.index].T).T
-        return self.coordinates_inverse(Q)[0], replaced(P, self.index, p)
+        p = torch.linalg.solve(self.basis.T, self.columns.take(P).T).T
+        return self.coordinates_inverse(Q)[0], self.columns.put(P, p)
 
     def _log_det(self, x: Tensor) -> Tensor:
         return torch.linalg.slogdet(self.basis).logabsdet.expand(len(x))
@@ -77,13 +75,11 @@ class Scale(PointMap):
         index: those that are moved; all where not given.
     """
 
-    index: Tensor
-
     def __init__(self, n_dim: int, index: Sequence[int] | None = None) -> None:
         super().__init__()
         chosen = list(range(n_dim)) if index is None else list(index)
         self.config = {"n_dim": n_dim, "index": chosen}
-        self.register_buffer("index", torch.tensor(chosen), persistent=False)
+        self.columns = Columns(chosen)
         self.center = nn.Parameter(torch.zeros(len(chosen)))
         self.log_scale = nn.Parameter(torch.zeros(len(chosen)))
 
@@ -97,29 +93,29 @@ class Scale(PointMap):
         self, q: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Coordinates in their units."""
-        Q = (q[:, self.index] - self.center) * torch.exp(-self.log_scale)
-        return replaced(q, self.index, Q), -self.log_scale.sum().expand(len(q))
+        Q = (self.columns.take(q) - self.center) * torch.exp(-self.log_scale)
+        return self.columns.put(q, Q), -self.log_scale.sum().expand(len(q))
 
     def coordinates_inverse(
         self, Q: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Coordinates as they were given."""
-        q = self.center + Q[:, self.index] * self.log_scale.exp()
-        return replaced(Q, self.index, q), self.log_scale.sum().expand(len(Q))
+        q = self.center + self.columns.take(Q) * self.log_scale.exp()
+        return self.columns.put(Q, q), self.log_scale.sum().expand(len(Q))
 
     def forward(
         self, q: Float[Tensor, "batch dim"], p: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Coordinates and momenta in their units."""
-        P = p[:, self.index] * self.log_scale.exp()
-        return self.coordinates(q)[0], replaced(p, self.index, P)
+        P = self.columns.take(p) * self.log_scale.exp()
+        return self.coordinates(q)[0], self.columns.put(p, P)
 
     def inverse(
         self, Q: Float[Tensor, "batch dim"], P: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Coordinates and momenta as they were given."""
-        p = P[:, self.index] * torch.exp(-self.log_scale)
-        return self.coordinates_inverse(Q)[0], replaced(P, self.index, p)
+        p = self.columns.take(P) * torch.exp(-self.log_scale)
+        return self.coordinates_inverse(Q)[0], self.columns.put(P, p)
 
 
 class Reorder(PointMap):
