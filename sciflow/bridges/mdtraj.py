@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sciflow.errors import DataError, require
+from sciflow.errors import DataError, MissingPackageError, require
 from sciflow.systems import Conformations, conformations
 from sciflow.systems.trajectories import Selection
 
@@ -32,6 +32,7 @@ def read_trajectories(
         chunk: frames in memory with all their atoms.
 
     Raises:
+        MissingPackageError: mdtraj needs another package for this kind of file.
         DataError: a file is missing or cannot be read, or its topology is missing.
         ValueError: the topology lacks the atoms, or they make no molecule (see `conformations`).
     """
@@ -57,5 +58,8 @@ def _chunks(md: Any, file: Path, top: Any, stride: int, chunk: int) -> Iterator[
     options = {} if top is None or file.suffix.lower() in WITH_TOPOLOGY else {"top": top}
     try:
         yield from md.iterload(str(file), chunk=chunk, stride=stride, **options)
+    except ImportError as error:  # h5 files need PyTables, for instance
+        package = str(error.name or "a package")
+        raise MissingPackageError(f"mdtraj needs {package} to read {file}") from error
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"{file}: not a trajectory that mdtraj reads ({error})") from error

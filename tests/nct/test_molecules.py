@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from dataclasses import replace
 
 import mdtraj as md
@@ -12,6 +13,7 @@ import torch
 from sciflow import nct
 from sciflow.data import alanine_dipeptide
 from sciflow.nct.baselines import information_table
+from sciflow.nct.evaluate import Arc, score
 from sciflow.nct.natural import BULK
 from sciflow.systems import conformations
 from sciflow.units import kT
@@ -159,3 +161,28 @@ def test_bad_arguments(runs, model, unchecked):
         model.modes(runs[0].atom_slice([0, 1, 2]))
     with pytest.raises(ValueError, match="mode must be between"):
         nct.mode_trajectory(model, 24)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torsion_first", [True, False], ids=["torsions first", "generic"])
+def test_alanine_dipeptide(data_dir, torsion_first):
+    """Runs 0-89 fitted, 90-99 held out: likelihood, information, free energies, no rigid modes."""
+    frames = conformations(alanine_dipeptide())
+    train, held_out = frames.split(range(90, 100))
+    start = time.process_time()
+    model = nct.fit_samples(train, kT=KT, torsion_first=torsion_first, progress=False)
+    seconds = time.process_time() - start
+    scores = score(
+        model, train, held_out, {"phi": Arc("phi", 0.0, 2.2), "alpha": Arc("psi", -2.2, 1.0)}
+    )
+    log.info("%.0f s of CPU time\n%s", seconds, scores.table())
+    assert scores.likelihoods["model"].value <= -27.9
+    information = scores.information["model"].value
+    by_psi, by_phi = int(information[:, 1].argmax()), int(information[:, 0].argmax())
+    assert sorted([by_psi, by_phi]) == [0, 1]
+    assert float(information[by_psi, 1]) >= 1.5 and float(information[by_phi, 0]) >= 0.8
+    assert max(float(information[by_psi, 0]), float(information[by_phi, 1])) <= 0.3
+    for state in ("phi", "alpha"):
+        data, found = (scores.differences[state][name] for name in ("train", "model"))
+        assert abs(found.value - data.value) <= data.error
+    assert float(model.frequencies.cm1[0]) > 5

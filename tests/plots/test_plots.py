@@ -201,3 +201,15 @@ def test_free_energy_of_a_plane_in_degrees(ax, generator):
     assert ax.get_xlim() == (-180, 180) and ax.get_ylabel() == "psi [deg]"
     with pytest.raises(ValueError, match="highest must be positive"):
         plots.free_energy(surface, ax, highest=-1.0)
+
+
+def test_mode_on_torsions(ax, generator):
+    angles = torch.rand(300, 2, generator=generator)
+    mode = 3.0 + 2.0 * torch.randn(300, generator=generator)
+    plots.mode_on_torsions(angles, mode, ax, ["phi", "psi"], 1, angles[:5])
+    frames, path = ax.collections
+    np.testing.assert_allclose(points(frames), np.rad2deg(angles))
+    np.testing.assert_allclose(frames.get_array(), (mode - mode.mean()) / mode.std())
+    np.testing.assert_allclose(points(path), np.rad2deg(angles[:5]))
+    with pytest.raises(ValueError, match="mode is constant"):
+        plots.mode_on_torsions(angles, torch.ones(300), ax)
