@@ -10,6 +10,7 @@ from sciflow import DataError
 BENCHMARKS = {
     "imports": "benchmarks.imports",
     "integrators": "benchmarks.integrators",
+    "nct": "benchmarks.nct",
     "single_cell": "benchmarks.single_cell",
 }
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciflow import am, wlf
+    from sciflow import am, nct, wlf
     from sciflow.errors import (
         DataError,
         IntegrationError,
@@ -37,10 +37,11 @@ __all__ = [
     "WithLogDensity",
     "am",
     "integrate",
+    "nct",
     "wlf",
 ]
 
-_DOORS = ("am", "wlf")
+_DOORS = ("am", "nct", "wlf")
 _HOMES = {
     "sciflow.errors": (
         "DataError",

@@ -15,6 +15,7 @@ import tyro
 from tyro.conf import Positional
 
 from sciflow.cli.interrupt import stop_at_once
+from sciflow.cli.molecules import nct_fit, nct_simulate
 from sciflow.cli.transport import am_fit, wlf_evaluate, wlf_fit, wlf_predict
 
 
@@ -122,6 +123,8 @@ VERBS: dict[str, Verb] = {
     "wlf fit": Verb("fit a flow of least action through cells at several times", wlf_fit),
     "wlf predict": Verb("move cells to other times with a fitted model", wlf_predict),
     "wlf evaluate": Verb("score predictions of held-out times", wlf_evaluate),
+    "nct fit": Verb("fit independent oscillators to trajectories of a molecule", nct_fit),
+    "nct simulate": Verb("simulate alanine dipeptide in implicit solvent", nct_simulate),
     "data list": Verb("list the named data sets", _data_list),
     "data fetch": Verb("download named data sets", _data_fetch),
     "data path": Verb("print the file of a data set", _data_path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sciflow.data.alanine import alanine_dipeptide, read_mdshare
 from sciflow.data.cells import Cells, read_cells
 from sciflow.data.datasets import DATASETS, Dataset
 from sciflow.data.registry import DatasetStatus, fetch, find, listing, path
@@ -11,9 +12,11 @@ __all__ = [
     "Cells",
     "Dataset",
     "DatasetStatus",
+    "alanine_dipeptide",
     "fetch",
     "find",
     "listing",
     "path",
     "read_cells",
+    "read_mdshare",
 ]

@@ -12,6 +12,14 @@ from sciflow.metrics.free_energy import (
     variational_bound,
 )
 from sciflow.metrics.information import mutual_information, mutual_information_matrix
+from sciflow.metrics.surfaces import (
+    Difference,
+    Surface,
+    between,
+    blocks,
+    free_energy_difference,
+    free_energy_surface,
+)
 from sciflow.metrics.transport import (
     sampling_floor,
     sliced_wasserstein2,
@@ -22,11 +30,17 @@ from sciflow.metrics.weights import ess
 
 __all__ = [
     "Bound",
+    "Difference",
     "Estimate",
+    "Surface",
     "bar",
+    "between",
+    "blocks",
     "covariance_trace_ratio",
     "energy_distance",
     "ess",
+    "free_energy_difference",
+    "free_energy_surface",
     "mmd",
     "mutual_information",
     "mutual_information_matrix",

@@ -13,12 +13,16 @@ from sciflow.plots.cells import (
     trajectories,
     velocity_field,
 )
+from sciflow.plots.free_energy import free_energy
+from sciflow.plots.modes import mode_on_torsions
 from sciflow.plots.training import history
 
 __all__ = [
     "ScoreRow",
+    "free_energy",
     "history",
     "marginals",
+    "mode_on_torsions",
     "predicted_against_held_out",
     "scores",
     "trajectories",

@@ -9,6 +9,7 @@ from sciflow.systems.gaussians import GaussianTransport
 from sciflow.systems.gene_network import GeneNetwork, GeneNetworkData
 from sciflow.systems.harmonic_chain import HarmonicChain
 from sciflow.systems.landscapes import DoubleWell, MuellerBrown, Ring
+from sciflow.systems.molecules import Conformations, Molecule
 from sciflow.systems.particles import (
     DoubleWellParticles,
     LennardJones,
@@ -17,9 +18,12 @@ from sciflow.systems.particles import (
 )
 from sciflow.systems.population import Ensemble
 from sciflow.systems.table import SYSTEMS, make_system
+from sciflow.systems.trajectories import conformations, to_trajectory
+from sciflow.systems.velocities import check_velocities, equipartition
 
 __all__ = [
     "SYSTEMS",
+    "Conformations",
     "DoubleWell",
     "DoubleWellParticles",
     "Ensemble",
@@ -32,10 +36,15 @@ __all__ = [
     "HarmonicChain",
     "LennardJones",
     "MeanFree",
+    "Molecule",
     "MuellerBrown",
     "ParticleSystem",
     "Phi4",
     "Ring",
     "System",
+    "check_velocities",
+    "conformations",
+    "equipartition",
     "make_system",
+    "to_trajectory",
 ]
