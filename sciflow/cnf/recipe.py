@@ -144,7 +144,7 @@ def fit_samples(
 
     Returns:
         The flow in eval mode, with ``history`` of the last stage. After Ctrl-C it is what the
-        fit had reached.
+        fit had reached, and ``interrupted`` is set.
 
     Raises:
         DataError: fewer than two samples, values that are not finite, a coordinate that is
@@ -245,10 +245,11 @@ class TightSolve:
     @torch.no_grad()
     def nll(self, model: ContinuousFlow) -> float:
         """Mean of -log p on the held-out samples, by the tight solve."""
-        test = [part.to(model.shift) for part in self.test]
+        x, *context = (part.to(model.shift) for part in self.test)
+        features = context[0] if context else None
         tight = model.with_solver("dopri5", 1e-6, 1e-6)
         stream = torch.Generator(model.shift.device).manual_seed(0)
-        return -float(tight.log_prob(*test, generator=stream).double().mean())
+        return -float(tight.log_prob(x, features, stream).double().mean())
 
 
 def check_samples(x: Any, context: Any = None) -> tuple[Tensor, Tensor | None]:
@@ -333,6 +334,5 @@ def run(
 def _flow(result: FitResult) -> ContinuousFlow:
     flow = result.model
     assert isinstance(flow, ContinuousFlow)
-    flow.history = result.history
+    flow.history, flow.interrupted = result.history, result.interrupted
     return flow
-

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from sciflow.cnf.base import check_periodic
-from sciflow.nn import silu_along
+from sciflow.nn import silu_layer_along
 from sciflow.shapes import Float, Tensor
+
+# Features of the time: t itself, a logarithm that resolves t = 1, and three waves.
+_N_TIME = 8
 
 
 class VelocityMLP(nn.Module):
@@ -40,6 +43,10 @@ class VelocityMLP(nn.Module):
     Raises:
         ValueError: a size is not positive, or an index out of range.
     """
+
+    owner: Tensor
+    multiples: Tensor
+    waves: Tensor
 
     def __init__(
         self,
@@ -73,7 +80,7 @@ class VelocityMLP(nn.Module):
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
             return layer
 
-        self.condition = linear(N_TIME + n_context, depth * width, bias=True)
+        self.condition = linear(_N_TIME + n_context, depth * width, bias=True)
         self.layers = nn.ModuleList(
             [linear(n_features, width), *(linear(width, width) for _ in range(depth - 1))]
         )
@@ -83,10 +90,12 @@ class VelocityMLP(nn.Module):
         # Which coordinate a feature belongs to, for the tangents.
         owners = [*self.free, *(i for i in self.periodic for _ in range(2 * harmonics))]
         self.register_buffer(
-            "owner", F.one_hot(torch.tensor(owners), dim).T.contiguous(), persistent=False
+            "owner", F.one_hot(torch.tensor(owners), dim).T.to(self.last.weight), persistent=False
         )
-
-    owner: Tensor
+        multiples = torch.arange(1, harmonics + 1).to(self.last.weight)
+        self.register_buffer("multiples", multiples, persistent=False)
+        waves = math.pi * torch.arange(1, 4).to(self.last.weight)
+        self.register_buffer("waves", waves, persistent=False)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -120,7 +129,7 @@ class VelocityMLP(nn.Module):
         for k, (layer, shift) in enumerate(
             zip(self.layers, self._shifts(t, context), strict=True)
         ):
-            new, dnew = silu_along(layer(h) + shift, layer(dh))
+            new, dnew = silu_layer_along(h, dh, cast(nn.Linear, layer).weight, shift)
             h, dh = (h + new, dh + dnew) if self.residual and k else (new, dnew)
         # Row i of the last weights with tangent i: the diagonal of the Jacobian.
         return self.last(h), (dh @ self.last.weight[:, :, None]).sum((0, 2))
@@ -128,8 +137,8 @@ class VelocityMLP(nn.Module):
     def _features(self, x: Tensor, slopes: bool) -> tuple[Tensor, Tensor]:
         """What the network sees of x, (B, F), and its derivatives, (d, 1 or B, F)."""
         if not self.periodic:
-            return x, torch.eye(self.dim, dtype=x.dtype, device=x.device)[:, None]
-        k = torch.arange(1, self.harmonics + 1, dtype=x.dtype, device=x.device)
+            return x, self.owner[:, None]
+        k = self.multiples
         angle = x[:, list(self.periodic), None] * k  # (B, angle, harmonic)
         sin, cos = angle.sin(), angle.cos()
         features = torch.cat([x[:, self.free], torch.cat([sin, cos], 2).flatten(1)], 1)
@@ -145,17 +154,9 @@ class VelocityMLP(nn.Module):
             expected = f"(B, {self.n_context})" if self.n_context else "none"
             got = "none" if context is None else tuple(context.shape)
             raise ValueError(f"context must be {expected}; got {got}")
-        features = time_features(t)
+        t = t.reshape(-1, 1)
+        waves = t * self.waves
+        features = torch.cat([t, -0.3 * (1.02 - t).log() - 0.5, waves.sin(), waves.cos()], 1)
         if context is not None:
             features = torch.cat([features.expand(len(context), -1), context], 1)
         return self.condition(features).chunk(self.depth, 1)
-
-
-N_TIME = 8
-
-
-def time_features(t: Float[Tensor, "*n"]) -> Float[Tensor, "batch feature"]:
-    """Features of the time in [0, 1], (1 or B, 8): t, a logarithm that resolves t = 1, waves."""
-    t = t.reshape(-1, 1)
-    waves = t * torch.arange(1, 4, dtype=t.dtype, device=t.device) * math.pi
-    return torch.cat([t, -0.3 * (1.02 - t).log() - 0.5, waves.sin(), waves.cos()], 1)
