@@ -5,6 +5,7 @@ Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, "FFJORD", ICLR 2019, arXiv:18
 """
 
 from sciflow.cnf.base import BASES, Base, StandardBase
+from sciflow.cnf.energy_recipe import EnergyOptions, fit_energy
 from sciflow.cnf.fields import FIELDS
 from sciflow.cnf.flow_matching import CoupledPairs, FlowMatching, IndependentPairs
 from sciflow.cnf.likelihood import MaximumLikelihood
@@ -20,6 +21,7 @@ __all__ = [
     "Base",
     "ContinuousFlow",
     "CoupledPairs",
+    "EnergyOptions",
     "FitOptions",
     "FlowMatching",
     "IndependentPairs",
@@ -30,6 +32,7 @@ __all__ = [
     "ReverseKL",
     "StandardBase",
     "VelocityMLP",
+    "fit_energy",
     "fit_samples",
     "load",
 ]

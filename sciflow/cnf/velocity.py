@@ -38,15 +38,18 @@ class VelocityMLP(nn.Module):
             and cosines.
         harmonics: multiples of each angle that it sees.
         residual: add each hidden layer to the one before.
+        plane_waves: number of plane waves of random direction among the features, for structures
+            much thinner than the whole; none reach into periodic coordinates.
+        wavelength: of these waves, in units of x; their wave vectors are normal of this scale.
         generator: source of the initial weights; None seeds one with 0.
 
     Raises:
         ValueError: a size is not positive, or an index out of range.
     """
 
-    owner: Tensor
-    multiples: Tensor
-    waves: Tensor
+    wave_vectors: Tensor
+    unit: Tensor
+    rates: Tensor
 
     def __init__(
         self,
@@ -58,20 +61,37 @@ class VelocityMLP(nn.Module):
         periodic: Iterable[int] = (),
         harmonics: int = 3,
         residual: bool = False,
+        plane_waves: int = 0,
+        wavelength: float = 2.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         for name, size in (("width", width), ("depth", depth), ("harmonics", harmonics)):
             if size < 1:
                 raise ValueError(f"{name} must be at least 1; got {size}")
-        if n_context < 0:
-            raise ValueError(f"n_context must not be negative; got {n_context}")
+        for name, size in (("n_context", n_context), ("plane_waves", plane_waves)):
+            if size < 0:
+                raise ValueError(f"{name} must not be negative; got {size}")
+        if not wavelength > 0:
+            raise ValueError(f"wavelength must be positive; got {wavelength}")
         self.periodic = check_periodic(dim, periodic)
         self.free = [i for i in range(dim) if i not in self.periodic]
         self.dim, self.width, self.depth, self.n_context = dim, width, depth, n_context
         self.harmonics, self.residual = harmonics, residual
         generator = generator or torch.Generator().manual_seed(0)
-        n_features = len(self.free) + 2 * harmonics * len(self.periodic)
+        # Wave vectors (d, waves): the harmonics of each angle, and random ones in the free space.
+        multiples = torch.arange(1.0, harmonics + 1)
+        vectors = [torch.zeros(dim, harmonics) for _ in self.periodic]
+        for i, along in zip(self.periodic, vectors, strict=True):
+            along[i] = multiples
+        self.plane_waves, self.wavelength = plane_waves, wavelength
+        if plane_waves:
+            drawn = torch.randn(dim, plane_waves, generator=generator) * (2 * math.pi / wavelength)
+            drawn[list(self.periodic)] = 0.0
+            vectors.append(drawn)
+        vectors.append(torch.zeros(dim, 0))
+        self.register_buffer("wave_vectors", torch.cat(vectors, 1))
+        n_features = len(self.free) + 2 * self.wave_vectors.shape[1]
 
         def linear(n_in: int, n_out: int, bias: bool = False) -> nn.Linear:
             layer = nn.Linear(n_in, n_out, bias=bias)
@@ -87,20 +107,15 @@ class VelocityMLP(nn.Module):
         self.last = linear(width, dim, bias=True)
         nn.init.zeros_(self.last.weight)  # the flow starts as the identity
         nn.init.zeros_(self.last.bias)
-        # Which coordinate a feature belongs to, for the tangents.
-        owners = [*self.free, *(i for i in self.periodic for _ in range(2 * harmonics))]
-        self.register_buffer(
-            "owner", F.one_hot(torch.tensor(owners), dim).T.to(self.last.weight), persistent=False
-        )
-        multiples = torch.arange(1, harmonics + 1).to(self.last.weight)
-        self.register_buffer("multiples", multiples, persistent=False)
-        waves = math.pi * torch.arange(1, 4).to(self.last.weight)
-        self.register_buffer("waves", waves, persistent=False)
+        unit = torch.eye(dim)[:, None, self.free]
+        self.register_buffer("unit", unit, persistent=False)
+        self.register_buffer("rates", math.pi * torch.arange(1.0, 4.0), persistent=False)
 
     @property
     def config(self) -> dict[str, Any]:
         """What it is built from."""
-        names = ("dim", "width", "depth", "n_context", "harmonics", "residual")
+        names = ("dim", "width", "depth", "n_context", "harmonics", "residual", "plane_waves",
+                 "wavelength")  # fmt: skip
         return {name: getattr(self, name) for name in names} | {"periodic": list(self.periodic)}
 
     def forward(
@@ -136,17 +151,17 @@ class VelocityMLP(nn.Module):
 
     def _features(self, x: Tensor, slopes: bool) -> tuple[Tensor, Tensor]:
         """What the network sees of x, (B, F), and its derivatives, (d, 1 or B, F)."""
-        if not self.periodic:
-            return x, self.owner[:, None]
-        k = self.multiples
-        angle = x[:, list(self.periodic), None] * k  # (B, angle, harmonic)
-        sin, cos = angle.sin(), angle.cos()
-        features = torch.cat([x[:, self.free], torch.cat([sin, cos], 2).flatten(1)], 1)
+        k = self.wave_vectors
+        if not k.shape[1]:
+            return x, self.unit
+        phase = x @ k
+        sin, cos = phase.sin(), phase.cos()
+        features = torch.cat([x[:, self.free] if self.periodic else x, sin, cos], 1)
         if not slopes:
             return features, features
-        own = torch.cat([k * cos, -k * sin], 2).flatten(1)
-        own = torch.cat([torch.ones_like(x[:, self.free]), own], 1)
-        return features, own * self.owner[:, None, :]
+        k = k[:, None]
+        unit = self.unit.expand(-1, len(x), -1)
+        return features, torch.cat([unit, k * cos, -k * sin], 2)
 
     def _shifts(self, t: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
         """What time and context add to each hidden layer, (1 or B, width) each."""
@@ -155,7 +170,7 @@ class VelocityMLP(nn.Module):
             got = "none" if context is None else tuple(context.shape)
             raise ValueError(f"context must be {expected}; got {got}")
         t = t.reshape(-1, 1)
-        waves = t * self.waves
+        waves = t * self.rates
         features = torch.cat([t, -0.3 * (1.02 - t).log() - 0.5, waves.sin(), waves.cos()], 1)
         if context is not None:
             features = torch.cat([features.expand(len(context), -1), context], 1)

@@ -17,9 +17,11 @@ from sciflow.systems.particles import (
 )
 from sciflow.systems.population import Ensemble
 from sciflow.systems.table import SYSTEMS, make_system
+from sciflow.systems.toys import TOYS, ToyDensity
 
 __all__ = [
     "SYSTEMS",
+    "TOYS",
     "DoubleWell",
     "DoubleWellParticles",
     "Ensemble",
@@ -37,5 +39,6 @@ __all__ = [
     "Phi4",
     "Ring",
     "System",
+    "ToyDensity",
     "make_system",
 ]
