@@ -30,8 +30,7 @@ SETTINGS = {
     "plane_waves": 32,
     "wavelength": 2.0,
     "matching_steps": 10_000,
-    "likelihood_steps": 800,
-    "n_steps": 6,
+    "likelihood_steps": 700,
     "progress": False,
     "device": "cpu",
 }
@@ -55,17 +54,20 @@ def tight(flow):
 
 
 def toy(name, seed):
-    """One data set and seed: the flow, then the spline flow for the same CPU time."""
+    """The flow on one data set and seed."""
     x = data(name, seed)
     start = time.process_time()
     flow = cnf.fit_samples(x, seed=seed, **SETTINGS)
     seconds = time.process_time() - start
-    row = {"cpu_s": seconds}
-    row["cnf"], row["cnf_error"] = above_entropy(name, tight(flow), seed)
-    spline, steps = train_spline(x.float(), seconds, seed)
-    row["spline"], row["spline_error"] = above_entropy(name, spline, seed)
-    row["spline_steps"] = steps
-    return row
+    nats, error = above_entropy(name, tight(flow), seed)
+    return {"cpu_s": seconds, "nats": nats, "error": error}
+
+
+def spline(name, seed, seconds):
+    """The spline flow on one data set and seed for a given CPU time."""
+    log_prob, steps = train_spline(data(name, seed).float(), seconds, seed)
+    nats, error = above_entropy(name, log_prob, seed)
+    return {"cpu_s": seconds, "nats": nats, "error": error, "steps": steps}
 
 
 def train_spline(x, seconds, seed):
@@ -92,31 +94,42 @@ def train_spline(x, seconds, seed):
     return lambda part: model().log_prob((part - mean) / scale) - shift, steps
 
 
-def toys(seeds=(0, 1, 2)):
-    """All toys and seeds; what is done is kept, so that a later call goes on."""
+def toys(seeds=(0, 1, 2), spline_seeds=(0,)):
+    """All toys and seeds; what is done is kept in a file, so that a later call goes on."""
     path = RESULTS / "cnf-toys.json"
     done = json.loads(path.read_text()) if path.exists() else {}
+
+    def add(key, row):
+        done[key] = row
+        path.write_text(json.dumps(done, indent=1) + "\n")
+        print(key, row, flush=True)
+
     for seed in seeds:
         for name in TOYS:
-            if f"{name} {seed}" not in done:
-                done[f"{name} {seed}"] = toy(name, seed)
-                path.write_text(json.dumps(done, indent=1) + "\n")
-                print(name, seed, done[f"{name} {seed}"], flush=True)
+            if f"{name} flow {seed}" not in done:
+                add(f"{name} flow {seed}", toy(name, seed))
+    for seed in spline_seeds:
+        for name in TOYS:
+            if f"{name} spline {seed}" not in done:
+                seconds = done[f"{name} flow {seed}"]["cpu_s"]
+                add(f"{name} spline {seed}", spline(name, seed, seconds))
     return done
 
 
 def toy_table(done):
     table = {}
     for name, density in TOYS.items():
-        rows = [row for key, row in done.items() if key.split()[0] == name]
-        if rows:
-            table[name] = {
-                "entropy": density.entropy(),
-                "flow": "/".join(f"{row['cnf']:.3f}" for row in rows),
-                "spline": "/".join(f"{row['spline']:.3f}" for row in rows),
-                "standard_error": max(row["cnf_error"] for row in rows),
-                "cpu_s": max(row["cpu_s"] for row in rows),
-            }
+        flows, splines = (
+            [row for key, row in done.items() if key.startswith(f"{name} {kind}")]
+            for kind in ("flow", "spline")
+        )
+        table[name] = {
+            "entropy": density.entropy(),
+            "flow": " / ".join(f"{row['nats']:.3f}" for row in flows),
+            "spline": " / ".join(f"{row['nats']:.3f}" for row in splines),
+            "standard error": max(row["error"] for row in flows),
+            "cpu_s": max(row["cpu_s"] for row in flows),
+        }
     return table
 
 
