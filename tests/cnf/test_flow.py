@@ -224,3 +224,11 @@ def test_gradients_reach_the_parameters(generator):
 def test_bad_input_is_named(call, message, unchecked):
     with pytest.raises(ValueError, match=message):
         call(cnf.ContinuousFlow(cnf.VelocityMLP(2)))
+
+
+def test_a_solver_that_steps_past_the_end(generator):
+    flow = cnf.ContinuousFlow(velocity(2, generator), **TIGHT)
+    x = torch.randn(5, 2, generator=generator)
+    other = flow.with_solver("torchdiffeq:dopri5", 1e-8, 1e-8)
+    with torch.no_grad():
+        torch.testing.assert_close(other.to_data(flow.to_latent(x)), x, rtol=0, atol=1e-5)
