@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciflow import am, nct, wlf
+    from sciflow import am, cnf, nct, wlf
     from sciflow.errors import (
         DataError,
         IntegrationError,
@@ -36,12 +36,13 @@ __all__ = [
     "TrainingError",
     "WithLogDensity",
     "am",
+    "cnf",
     "integrate",
     "nct",
     "wlf",
 ]
 
-_DOORS = ("am", "nct", "wlf")
+_DOORS = ("am", "cnf", "nct", "wlf")
 _HOMES = {
     "sciflow.errors": (
         "DataError",

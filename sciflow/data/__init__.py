@@ -6,12 +6,14 @@ from sciflow.data.alanine import alanine_dipeptide, read_mdshare
 from sciflow.data.cells import Cells, read_cells
 from sciflow.data.datasets import DATASETS, Dataset
 from sciflow.data.registry import DatasetStatus, fetch, find, listing, path
+from sciflow.data.samples import Table, read_samples, write_samples
 
 __all__ = [
     "DATASETS",
     "Cells",
     "Dataset",
     "DatasetStatus",
+    "Table",
     "alanine_dipeptide",
     "fetch",
     "find",
@@ -19,4 +21,6 @@ __all__ = [
     "path",
     "read_cells",
     "read_mdshare",
+    "read_samples",
+    "write_samples",
 ]

@@ -13,17 +13,21 @@ from sciflow.plots.cells import (
     trajectories,
     velocity_field,
 )
+from sciflow.plots.flows import density, flow_lines, samples_over_time
 from sciflow.plots.free_energy import free_energy
 from sciflow.plots.modes import mode_on_torsions
 from sciflow.plots.training import history
 
 __all__ = [
     "ScoreRow",
+    "density",
+    "flow_lines",
     "free_energy",
     "history",
     "marginals",
     "mode_on_torsions",
     "predicted_against_held_out",
+    "samples_over_time",
     "scores",
     "trajectories",
     "velocity_field",

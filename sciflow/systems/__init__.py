@@ -18,11 +18,13 @@ from sciflow.systems.particles import (
 )
 from sciflow.systems.population import Ensemble
 from sciflow.systems.table import SYSTEMS, make_system
+from sciflow.systems.toys import TOYS, ToyDensity
 from sciflow.systems.trajectories import conformations, to_trajectory
 from sciflow.systems.velocities import check_velocities, equipartition
 
 __all__ = [
     "SYSTEMS",
+    "TOYS",
     "Conformations",
     "DoubleWell",
     "DoubleWellParticles",
@@ -42,6 +44,7 @@ __all__ = [
     "Phi4",
     "Ring",
     "System",
+    "ToyDensity",
     "check_velocities",
     "conformations",
     "equipartition",

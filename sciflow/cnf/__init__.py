@@ -1,0 +1,38 @@
+"""Continuous normalizing flows: exact densities, samples with weights, from data or an energy.
+
+Chen, Rubanova, Bettencourt, Duvenaud, "Neural ordinary differential equations", NeurIPS 2018;
+Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, "FFJORD", ICLR 2019, arXiv:1810.01367.
+"""
+
+from sciflow.cnf.base import BASES, Base, StandardBase
+from sciflow.cnf.energy_recipe import EnergyOptions, fit_energy
+from sciflow.cnf.fields import FIELDS
+from sciflow.cnf.flow_matching import CoupledPairs, FlowMatching, IndependentPairs
+from sciflow.cnf.likelihood import MaximumLikelihood
+from sciflow.cnf.mixture import Joint, Mixture
+from sciflow.cnf.model import ContinuousFlow, LogLikelihood, load
+from sciflow.cnf.recipe import FitOptions, fit_samples
+from sciflow.cnf.reverse_kl import ReverseKL
+from sciflow.cnf.velocity import VelocityMLP
+
+__all__ = [
+    "BASES",
+    "FIELDS",
+    "Base",
+    "ContinuousFlow",
+    "CoupledPairs",
+    "EnergyOptions",
+    "FitOptions",
+    "FlowMatching",
+    "IndependentPairs",
+    "Joint",
+    "LogLikelihood",
+    "MaximumLikelihood",
+    "Mixture",
+    "ReverseKL",
+    "StandardBase",
+    "VelocityMLP",
+    "fit_energy",
+    "fit_samples",
+    "load",
+]
