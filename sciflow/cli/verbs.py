@@ -15,6 +15,7 @@ import tyro
 from tyro.conf import Positional
 
 from sciflow.cli.interrupt import stop_at_once
+from sciflow.cli.nct import nct_fit
 from sciflow.cli.transport import am_fit, wlf_evaluate, wlf_fit, wlf_predict
 
 
@@ -118,6 +119,7 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "demo": Verb("run small versions of what sciflow does", _demo),
+    "nct fit": Verb("fit independent oscillators to a potential or to samples", nct_fit),
     "am fit": Verb("fit a deterministic flow to cells by action matching", am_fit),
     "wlf fit": Verb("fit a flow of least action through cells at several times", wlf_fit),
     "wlf predict": Verb("move cells to other times with a fitted model", wlf_predict),

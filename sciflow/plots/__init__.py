@@ -13,14 +13,18 @@ from sciflow.plots.cells import (
     trajectories,
     velocity_field,
 )
+from sciflow.plots.modes import latent, mode_shapes, spectrum
 from sciflow.plots.training import history
 
 __all__ = [
     "ScoreRow",
     "history",
+    "latent",
     "marginals",
+    "mode_shapes",
     "predicted_against_held_out",
     "scores",
+    "spectrum",
     "trajectories",
     "velocity_field",
 ]
