@@ -35,13 +35,13 @@ def nct_simulate() -> type:
     return Simulate
 
 
-def nct_fit() -> type:
-    """``sciflow nct fit``."""
+def nct_molecule() -> type:
+    """``sciflow nct molecule``."""
     from sciflow import nct
     from sciflow.nct.molecules import DEFAULTS
 
     @dataclass(frozen=True, kw_only=True)
-    class Fit(nct.FitOptions):
+    class Molecule(nct.FitOptions):
         """Fit independent oscillators to trajectory files of a molecule; write the model.
 
         Modes are printed with their frequencies; structures along the slowest are written as PDB
@@ -98,4 +98,4 @@ def nct_fit() -> type:
             shown = ", ".join(f"{value:.1f}" for value in fitted.frequencies.cm1[:8].tolist())
             print(f"frequencies [cm^-1]: {shown} ...")
 
-    return Fit
+    return Molecule
