@@ -94,14 +94,20 @@ class ParticleField(nn.Module):
         )
         self._spacing = _FAR / (n_radial - 1)
         self.register_buffer("centers", torch.linspace(0.0, _FAR, n_radial))
-        # Place of the pair {i, j} in the list of pairs, and the ordered pairs without i = j.
+        # Where in a list of pairs i < j, in that of edges i != j, and among all i, j things are.
+        place = torch.full((n_particles, n_particles), n_particles * (n_particles - 1) // 2)
         first, second = torch.triu_indices(n_particles, n_particles, 1)
-        place = torch.zeros(n_particles, n_particles, dtype=torch.long)
         place[first, second] = place[second, first] = torch.arange(len(first))
-        others = ~torch.eye(n_particles, dtype=torch.bool)
-        i, j = others.nonzero(as_tuple=True)
-        tables = {"_first": first, "_second": second, "_place": place, "_i": i, "_j": j}
-        for name, table in {**tables, "_others": others}.items():
+        i, j = (~torch.eye(n_particles, dtype=torch.bool)).nonzero(as_tuple=True)
+        tables = {
+            "_i": i,
+            "_j": j,
+            "_edges": i * n_particles + j,
+            "_pairs": first * n_particles + second,
+            "_place": place[i, j],
+            "_place_or_none": place.flatten(),
+        }
+        for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
 
     def forward(
@@ -121,47 +127,45 @@ class ParticleField(nn.Module):
         if x.ndim != 2 or x.shape[1] != n * self.dim:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, {n * self.dim})")
         q = x.unflatten(1, (n, self.dim)) / self.length
-        lines = q[:, :, None] - q[:, None]  # r_ij = q_i - q_j, (B, N, N, d)
+        lines = (q[:, :, None] - q[:, None]).flatten(1, 2)  # r_ij = q_i - q_j, (B, N N, d)
+        square = lines.index_select(1, self._pairs).square().sum(-1)
         clock = _time_features(t, x)
-
-        # Functions of a pair, and their derivative with respect to half the squared distance:
-        # moving i along r_ij changes r_ik^2 / 2 by r_ik . r_ij.
-        square = lines[:, self._first, self._second].square().sum(-1)
         pair, slope = self._pair_functions(square, clock, tangent)
-        matrix = self._matrix(pair)  # A_ij, (B, N, N, F), zero where i = j
-        around = matrix.sum(2)
-        features = [
-            pair[:, self._place[self._i, self._j]],
-            around[:, self._i],
-            around[:, self._j],
-            torch.einsum("bikf,bkjf->bijf", matrix, matrix)[:, self._i, self._j],
-            pair.sum(1, keepdim=True).expand(-1, n * m, -1),
-            clock[:, None].expand(-1, n * m, -1),
-        ]
-        inputs = torch.cat(features, -1)
-        edges = lines[:, self._i, self._j].unflatten(1, (n, m))
-        if not tangent:
-            weight = self.weight(inputs).unflatten(1, (n, m))
-            return self._velocity(weight, edges), x.new_zeros(len(x))
 
-        slopes = self._matrix(slope)
-        cosine = torch.einsum("bikd,bijd->bikj", lines, lines)
-        moved = torch.einsum("bikf,bikj->bijf", slopes, cosine)[:, self._i, self._j]
-        own = slope[:, self._place[self._i, self._j]] * square[
-            :, self._place[self._i, self._j], None
-        ]
-        common = torch.einsum("bikf,bikj,bkjf->bijf", slopes, cosine, matrix)
-        tangents = [
-            own,
-            moved,
-            own,
-            common[:, self._i, self._j],
-            moved,
-            torch.zeros_like(features[-1]),
-        ]
-        weight, along = self.weight.along(inputs, torch.cat(tangents, -1))
-        divergence = (self.dim * weight + along).sum((1, 2))
-        return self._velocity(weight.unflatten(1, (n, m)), edges), divergence
+        # Where i moves along r_ij, r_ik^2 / 2 changes by r_ik . r_ij: a derivative is r_ij times
+        # a vector. Values and vectors of all sums over k come from one product of matrices.
+        matrix = self._matrix(pair)  # f_ik, (B, F, N, N), zero where i = k
+        rows = matrix[:, :, :, None]
+        if tangent:
+            vectors = lines.unflatten(1, (n, n)).transpose(2, 3)  # (B, i, d, k)
+            rows = torch.cat([rows, self._matrix(slope)[:, :, :, None] * vectors[:, None]], 3)
+        around = rows.sum(4)  # (B, F, N, 1 + d)
+        shared = (rows.flatten(2, 3) @ matrix).unflatten(2, (n, -1))  # (B, F, i, 1 + d, j)
+        shared = shared.permute(0, 2, 4, 1, 3).flatten(1, 2).index_select(1, self._edges)
+        around = around.transpose(1, 2)  # (B, N, F, 1 + d)
+
+        near = around.index_select(1, self._i)
+        inputs = torch.cat(
+            [
+                pair.index_select(1, self._place),
+                near[..., 0],
+                around[..., 0].index_select(1, self._j),
+                shared[..., 0],
+                pair.sum(1, keepdim=True).expand(-1, n * m, -1),
+                clock[:, None].expand(-1, n * m, -1),
+            ],
+            -1,
+        )
+        edges = lines.index_select(1, self._edges)
+        if not tangent:
+            return self._velocity(self.weight(inputs), edges), x.new_zeros(len(x))
+        own = (slope * square[..., None]).index_select(1, self._place)
+        moved = torch.einsum("befd,bed->bef", near[..., 1:], edges)
+        common = torch.einsum("befd,bed->bef", shared[..., 1:], edges)
+        still = x.new_zeros(()).expand(len(x), n * m, clock.shape[1])
+        tangents = torch.cat([own, moved, own, common, moved, still], -1)
+        weight, along = self.weight.along(inputs, tangents)
+        return self._velocity(weight, edges), (self.dim * weight + along).sum((1, 2))
 
     def _pair_functions(
         self, square: Tensor, clock: Tensor, tangent: bool
@@ -180,11 +184,13 @@ class ParticleField(nn.Module):
         return self.radial.along(inputs, slopes)
 
     def _matrix(self, pair: Tensor) -> Tensor:
-        """Values of the pairs (B, P, F) as symmetric matrices (B, N, N, F) of zero diagonal."""
-        return pair[:, self._place] * self._others[:, :, None]
+        """Values of the pairs (B, P, F) as symmetric matrices (B, F, N, N) of zero diagonal."""
+        n = self.n_particles
+        full = nn.functional.pad(pair, (0, 0, 0, 1)).transpose(1, 2)
+        return full.index_select(2, self._place_or_none).unflatten(2, (n, n))
 
     def _velocity(self, weight: Tensor, edges: Tensor) -> Tensor:
-        v = (weight * edges).sum(2)
+        v = (weight * edges).unflatten(1, (self.n_particles, -1)).sum(2)
         return self.length * (v - v.mean(1, keepdim=True)).flatten(1)
 
 
