@@ -22,7 +22,7 @@ class Chains(NamedTuple):
 
     Attributes:
         x: configurations (draws, chains, n_dim).
-        acceptance: share of proposals that were accepted, over all chains.
+        acceptance: share of proposals that were accepted, over all chains after the warm-up.
     """
 
     x: Float[Tensor, "draw chain dim"]
@@ -52,7 +52,8 @@ def hmc_chains(
         step: leapfrog step, a time in the units of mass, energy and length.
         n_leapfrog: steps of a trajectory.
         thin: transitions between two draws.
-        warmup: transitions before the first of them.
+        warmup: transitions before the first of them; the first half at a fifth of the step, which
+            forgives a start at high energy.
 
     Raises:
         ValueError: a number is out of range, or ``x0`` has another shape.
@@ -69,24 +70,26 @@ def hmc_chains(
     if x0.ndim != 2 or x0.shape[1] != system.n_dim:
         raise ValueError(f"x0 has shape {tuple(x0.shape)}; expected (chains, {system.n_dim})")
     field = Hamiltonian(_Energy(system), mass=system.masses.to(x0), kT=kT)
-    x, draws, accepted, transitions = x0, [], 0.0, 0
-    blocks = ([warmup] if warmup else []) + [thin] * n_draws
-    for i, block in enumerate(blocks):
-        times = n_leapfrog * step * torch.arange(block + 1, dtype=torch.float64)
-        solution = integrate(
-            field,
-            (x, torch.zeros_like(x)),
-            times.to(x.device),
-            method="hmc",
-            dt=step,
-            generator=generator,
+
+    def move(x: Tensor, transitions: int, step: float) -> tuple[Tensor, float]:
+        times = n_leapfrog * step * torch.arange(transitions + 1, dtype=torch.float64)
+        start = (x, torch.zeros_like(x))
+        end = integrate(
+            field, start, times.to(x.device), method="hmc", dt=step, generator=generator
         )
-        x = solution.y[0][-1]
-        if i or not warmup:
-            draws.append(x)
-        accepted += float(solution.stats.acceptance.mean()) * block
-        transitions += block
-    return Chains(torch.stack(draws), accepted / transitions)
+        assert end.stats.acceptance is not None
+        return end.y[0][-1], float(end.stats.acceptance.mean())
+
+    x = x0
+    for transitions, size in ((warmup // 2, step / 5), (warmup - warmup // 2, step)):
+        if transitions:
+            x, _ = move(x, transitions, size)
+    draws, accepted = [], 0.0
+    for _ in range(n_draws):
+        x, share = move(x, thin, step)
+        draws.append(x)
+        accepted += share / n_draws
+    return Chains(torch.stack(draws), accepted)
 
 
 class _Energy:
