@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciflow import am, wlf
+    from sciflow import am, cnf, wlf
     from sciflow.errors import (
         DataError,
         IntegrationError,
@@ -36,11 +36,12 @@ __all__ = [
     "TrainingError",
     "WithLogDensity",
     "am",
+    "cnf",
     "integrate",
     "wlf",
 ]
 
-_DOORS = ("am", "wlf")
+_DOORS = ("am", "cnf", "wlf")
 _HOMES = {
     "sciflow.errors": (
         "DataError",

@@ -16,6 +16,7 @@ tangent of the network therefore gives the exact divergence at twice the price o
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ _FAR = 3.0
 
 
 class ParticleField(nn.Module):
-    """Velocity field of ``n_particles`` in ``dim`` dimensions, a configuration being (B, N d).
+    """Velocity field of ``n_particles`` in ``space_dim`` dimensions, a configuration being (B, N d).
 
     Radial functions f(d_ij, t) of F channels are learned by a first network. A second one turns
     f_ij, their sums over the neighbours of i and of j, over the common neighbours k (of
@@ -41,7 +42,7 @@ class ParticleField(nn.Module):
 
     Args:
         n_particles: N, at least 2.
-        dim: d.
+        space_dim: d.
         length: typical distance of a pair, in the unit of x; distances are resolved up to three
             times as far.
         channels: F.
@@ -66,7 +67,7 @@ class ParticleField(nn.Module):
     def __init__(
         self,
         n_particles: int,
-        dim: int,
+        space_dim: int,
         length: float = 1.0,
         channels: int = 16,
         width: int = 64,
@@ -76,9 +77,9 @@ class ParticleField(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if n_particles < 2 or dim < 1:
+        if n_particles < 2 or space_dim < 1:
             raise ValueError(
-                f"n_particles is {n_particles} and dim {dim}; expected at least 2 and 1"
+                f"n_particles is {n_particles} and space_dim {space_dim}; expected at least 2 and 1"
             )
         if not (math.isfinite(length) and length > 0):
             raise ValueError(f"length must be positive and finite, got {length}")
@@ -86,7 +87,9 @@ class ParticleField(nn.Module):
             raise ValueError(
                 f"channels is {channels} and n_radial {n_radial}; expected at least 1 and 2"
             )
-        self.n_particles, self.dim, self.length = n_particles, dim, float(length)
+        self.n_particles, self.space_dim, self.length = n_particles, space_dim, float(length)
+        self.dim = n_particles * space_dim
+        self.channels, self.width, self.depth, self.n_radial = channels, width, depth, n_radial
         n_time = 1 + 2 * _HARMONICS
         self.radial = MLP(n_radial + 1 + n_time, channels, width, 1, generator=generator)
         self.weight = MLP(
@@ -110,6 +113,14 @@ class ParticleField(nn.Module):
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it is built from."""
+        names = (
+            *("n_particles", "space_dim", "length", "channels", "width", "depth", "n_radial"),
+        )
+        return {name: getattr(self, name) for name in names}
+
     def forward(
         self, t: Float[Tensor, "*time"], x: Float[Tensor, "batch dim"]
     ) -> Float[Tensor, "batch dim"]:
@@ -124,9 +135,9 @@ class ParticleField(nn.Module):
 
     def _evaluate(self, t: Tensor, x: Tensor, tangent: bool) -> tuple[Tensor, Tensor]:
         n, m = self.n_particles, self.n_particles - 1
-        if x.ndim != 2 or x.shape[1] != n * self.dim:
-            raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, {n * self.dim})")
-        q = x.unflatten(1, (n, self.dim)) / self.length
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, {self.dim})")
+        q = x.unflatten(1, (n, self.space_dim)) / self.length
         lines = (q[:, :, None] - q[:, None]).flatten(1, 2)  # r_ij = q_i - q_j, (B, N N, d)
         square = lines.index_select(1, self._pairs).square().sum(-1)
         clock = _time_features(t, x)
@@ -165,7 +176,7 @@ class ParticleField(nn.Module):
         still = x.new_zeros(()).expand(len(x), n * m, clock.shape[1])
         tangents = torch.cat([own, moved, own, common, moved, still], -1)
         weight, along = self.weight.along(inputs, tangents)
-        return self._velocity(weight, edges), (self.dim * weight + along).sum((1, 2))
+        return self._velocity(weight, edges), (self.space_dim * weight + along).sum((1, 2))
 
     def _pair_functions(
         self, square: Tensor, clock: Tensor, tangent: bool

@@ -1,0 +1,459 @@
+"""The continuous normalizing flow: a base density moved by a field, with its exact density."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeGuard
+
+import torch
+from torch import nn
+from torch.distributions import Distribution, constraints
+
+from sciflow.cnf.base import BASES, Base, StandardBase, TorchBase, check_periodic
+from sciflow.cnf.fields import FIELDS, Bound, VectorField
+from sciflow.errors import DataError
+from sciflow.integrators import WithLogDensity, integrate
+from sciflow.shapes import Float, Tensor
+from sciflow.train import History, load_metadata, load_model, save_model
+from sciflow.train.batch import require_finite
+
+Trace = Literal["exact", "hutchinson"]
+
+
+class LogLikelihood(NamedTuple):
+    """Log-densities with what is known of their errors, all (B,) and in nats.
+
+    Attributes:
+        value: log-density.
+        trace_error: standard error of the trace estimator; zero for the exact trace.
+        solver_error: estimated error of the integration: how far a solve at ten times the
+            tolerance (or half the number of steps) lies off.
+    """
+
+    value: Float[Tensor, " batch"]
+    trace_error: Float[Tensor, " batch"]
+    solver_error: Float[Tensor, " batch"]
+
+    @property
+    def mean(self) -> float:
+        """Mean log-density."""
+        return float(self.value.mean())
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean: of the samples and the trace together."""
+        n = len(self.value)
+        return float(self.value.std()) / math.sqrt(n) if n > 1 else math.nan
+
+
+class ContinuousFlow(nn.Module, Distribution):
+    """A density that a vector field makes of a base density.
+
+    In coordinates y of the flow, ``dy/dt = f(t, y)`` carries a draw of the base at t = 0 to a
+    sample at t = 1, and ``log p(y(1)) = log base(y(0)) - integral of div f dt`` (Chen et al.,
+    NeurIPS 2018, eq. 8; Grathwohl et al., ICLR 2019). Data are ``x = shift + scale y``. The flow
+    is a module with parameters and a `torch.distributions.Distribution`; tensors come and go in
+    the device and dtype of its parameters.
+
+    Args:
+        field: module ``field(t, y) -> v`` with y (B, d) and t () or (B,); optionally with
+            ``value_and_divergence(t, y) -> (v, div)``, which the exact trace then uses. A
+            conditional flow calls both with ``context`` (B, c) as a third argument.
+        base: density of the latent variables: a `Base`, a distribution of torch over vectors, or
+            None for the standard normal (uniform in periodic coordinates).
+        trace: ``"exact"``: its own rule, or d vector-Jacobian products; ``"hutchinson"``:
+            unbiased with one Rademacher probe per solve, for fields of many dimensions.
+        dim: number of coordinates, where neither field nor base has ``dim``.
+        periods: period of each periodic coordinate by its index, in units of the data. The flow
+            sees it as an angle; the field must have the period 2 pi in it.
+        shift: origin of the data, (d,) or a number; for a periodic coordinate the middle of its
+            interval.
+        scale: unit of the data, (d,) or a number, positive; of no effect on periodic coordinates.
+        method: method of `sciflow.integrate`.
+        rtol: relative tolerance of the adaptive methods.
+        atol: absolute tolerance, in units of y.
+        n_steps: constant steps instead of adaptive ones.
+
+    Raises:
+        TypeError: the field is not callable.
+        ValueError: sizes disagree or a number is out of range.
+
+    Example:
+        >>> from sciflow import cnf
+        >>> flow = cnf.ContinuousFlow(cnf.VelocityMLP(2))
+        >>> x, log_p = flow.sample_with_log_prob(5)
+        >>> flow.log_prob(x).shape
+        torch.Size([5])
+    """
+
+    has_rsample = True
+    arg_constraints: dict[str, Any] = {}
+    base: Any
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        field: VectorField,
+        base: Base | Distribution | None = None,
+        trace: Trace = "exact",
+        *,
+        dim: int | None = None,
+        periods: dict[int, float] | None = None,
+        shift: Float[Tensor, " dim"] | Sequence[float] | float = 0.0,
+        scale: Float[Tensor, " dim"] | Sequence[float] | float = 1.0,
+        method: str = "dopri5",
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        n_steps: int | None = None,
+    ) -> None:
+        nn.Module.__init__(self)
+        if not callable(field):
+            raise TypeError(f"field must be callable, f(t, x); got {type(field).__name__}")
+        if trace not in ("exact", "hutchinson"):
+            raise ValueError(f"trace must be 'exact' or 'hutchinson'; got {trace!r}")
+        base = TorchBase(base) if _is_foreign(base) else base
+        known = {
+            "field": getattr(field, "dim", None),
+            "base": getattr(base, "dim", None),
+            "dim": dim,
+        }
+        sizes = {name: size for name, size in known.items() if size is not None}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"field, base and dim must agree on one size; got {sizes or 'none'}")
+        self.dim = next(iter(sizes.values()))
+        self.periods = {int(i): float(p) for i, p in (periods or {}).items()}
+        self.periodic = check_periodic(self.dim, self.periods)
+        if any(not 0 < p < math.inf for p in self.periods.values()):
+            raise ValueError(f"periods must be positive; got {self.periods}")
+        self.field = field
+        self.base = base if base is not None else StandardBase(self.dim, self.periodic)
+        self.trace = trace
+        self.set_solver(method, rtol, atol, n_steps)
+        self.register_buffer("shift", self._per_coordinate(shift, "shift"))
+        scale = self._per_coordinate(scale, "scale")
+        for i, period in self.periods.items():
+            scale[i] = period / (2 * math.pi)
+        if not bool((scale > 0).all()):
+            raise ValueError(f"scale must be positive; got {scale.tolist()}")
+        self.register_buffer("scale", scale)
+        self.history: History | None = None
+        self._stream: torch.Generator | None = None
+        Distribution.__init__(self, event_shape=torch.Size([self.dim]), validate_args=False)
+
+    # --- density and samples -----------------------------------------------------------------
+
+    def log_prob(
+        self,
+        x: Float[Tensor, "*batch dim"],
+        context: Float[Tensor, "*any c"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "*batch"]:
+        """Log-density of data, in nats per volume of the data.
+
+        Args:
+            x: data (..., d).
+            context: of a conditional flow, (c,) for all or (..., c).
+            generator: source of the probe of the Hutchinson trace; by default the flow's own.
+
+        Raises:
+            ValueError: ``x`` or ``context`` has another shape or is not finite.
+            IntegrationError: a sample could not be integrated to the end.
+        """
+        y = self._inward(x)
+        z, log_det = self._move(y, 1.0, 0.0, self._context(context, x), generator)
+        log_p = self.base.log_prob(z) + log_det - self.scale.log().sum()
+        return log_p.reshape(x.shape[:-1])
+
+    def sample_with_log_prob(
+        self,
+        sample_shape: int | Sequence[int] = (),
+        context: Float[Tensor, "*any c"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float[Tensor, "*n dim"], Float[Tensor, "*n"]]:
+        """Samples and their log-densities in one pass; gradients flow where they are enabled.
+
+        Args:
+            sample_shape: number of samples, or a shape of them.
+            context: (c,) for all samples, or one per sample, (..., c).
+            generator: source of the base draws; by default the flow's own.
+        """
+        shape = torch.Size([sample_shape] if isinstance(sample_shape, int) else sample_shape)
+        generator = self._generator(generator)
+        z = self.base.sample(shape.numel(), generator).to(self.shift)
+        log_p = self.base.log_prob(z)
+        like = z.reshape(*shape, self.dim)
+        y, log_det = self._move(z, 0.0, 1.0, self._context(context, like), generator)
+        x = self._outward(y).reshape(like.shape)
+        return x, (log_p - log_det - self.scale.log().sum()).reshape(shape)
+
+    def rsample(
+        self,
+        sample_shape: int | Sequence[int] = (),
+        context: Float[Tensor, "*any c"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "*n dim"]:
+        """Samples through which gradients reach the parameters; arguments as those above."""
+        shape = torch.Size([sample_shape] if isinstance(sample_shape, int) else sample_shape)
+        z = self.base.sample(shape.numel(), self._generator(generator)).to(self.shift)
+        return self.to_data(z.reshape(*shape, self.dim), context)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        sample_shape: int | Sequence[int] = (),
+        context: Float[Tensor, "*any c"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "*n dim"]:
+        """Samples; arguments as those of `sample_with_log_prob`."""
+        return self.rsample(sample_shape, context, generator)
+
+    def to_data(
+        self, z: Float[Tensor, "*batch dim"], context: Float[Tensor, "*any c"] | None = None
+    ) -> Float[Tensor, "*batch dim"]:
+        """Data that the flow makes of latent variables ``z`` (..., d)."""
+        y = self._checked(z, "z").reshape(-1, self.dim)
+        t = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        return self._outward(self._solve(y, t, self._context(context, z))[-1]).reshape(z.shape)
+
+    def to_latent(
+        self, x: Float[Tensor, "*batch dim"], context: Float[Tensor, "*any c"] | None = None
+    ) -> Float[Tensor, "*batch dim"]:
+        """Latent variables of data ``x`` (..., d): the inverse of `to_data`."""
+        t = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        z = self._solve(self._inward(x), t, self._context(context, x))[-1]
+        return self._wrapped(z).reshape(x.shape)
+
+    def path(
+        self,
+        z: Float[Tensor, "batch dim"],
+        t: Float[Tensor, " time"],
+        context: Float[Tensor, "*any c"] | None = None,
+    ) -> Float[Tensor, "time batch dim"]:
+        """Where latent variables ``z`` (B, d) are at the times ``t`` (T,) from 0 to 1.
+
+        In units of the data; periodic coordinates are not wrapped, so that paths have no jumps.
+        """
+        y = self._checked(z, "z")
+        return self.shift + self.scale * self._solve(y, t.double(), self._context(context, z))
+
+    @torch.no_grad()
+    def log_likelihood(
+        self,
+        x: Float[Tensor, "batch dim"],
+        context: Float[Tensor, "*any c"] | None = None,
+        probes: int = 8,
+        generator: torch.Generator | None = None,
+    ) -> LogLikelihood:
+        """Log-densities with the errors of the trace and of the integration.
+
+        Args:
+            x: data (B, d).
+            context: of a conditional flow.
+            probes: probes of the Hutchinson trace, at least 2; the value is their mean.
+            generator: source of the probes.
+
+        Raises:
+            ValueError: as `log_prob`, or fewer than 2 probes for the Hutchinson trace.
+        """
+        if self.trace == "hutchinson" and probes < 2:
+            raise ValueError(f"a standard error needs at least 2 probes; got {probes}")
+        generator = self._generator(generator)
+        state = generator.get_state()
+        runs = range(probes if self.trace == "hutchinson" else 1)
+        values = torch.stack([self.log_prob(x, context, generator) for _ in runs])
+        # The comparison has the first probe again: it sees the integration alone.
+        again = torch.Generator(generator.device)
+        again.set_state(state)
+        if self.n_steps is None:
+            rough = self.with_solver(self.method, 10 * self.rtol, 10 * self.atol)
+        else:
+            rough = self.with_solver(self.method, n_steps=max(1, self.n_steps // 2))
+        difference = (rough.log_prob(x, context, again) - values[0]).abs()
+        if len(values) == 1:
+            return LogLikelihood(values[0], torch.zeros_like(difference), difference)
+        error = values.std(0) / math.sqrt(len(values))
+        return LogLikelihood(values.mean(0), error, difference)
+
+    # --- the interface of torch.distributions ------------------------------------------------
+
+    @property
+    def support(self) -> Any:
+        """All real vectors, within one period in periodic coordinates."""
+        if not self.periodic:
+            return constraints.real_vector
+        reach = torch.full_like(self.scale, math.inf)
+        for i, period in self.periods.items():
+            reach[i] = period / 2
+        return constraints.independent(
+            constraints.interval(self.shift - reach, self.shift + reach), 1
+        )
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Distribution:
+        """The flow itself for the empty batch shape; a flow has no batch of its own."""
+        if tuple(batch_shape):
+            raise NotImplementedError("a flow has an empty batch shape; a context takes its place")
+        return self
+
+    # --- solver, files -------------------------------------------------------------------------
+
+    def set_solver(
+        self,
+        method: str = "dopri5",
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        n_steps: int | None = None,
+    ) -> None:
+        """Choose how the flow is integrated; arguments as those of the class."""
+        if n_steps is not None and n_steps < 1:
+            raise ValueError(f"n_steps must be at least 1; got {n_steps}")
+        self.method, self.rtol, self.atol, self.n_steps = method, rtol, atol, n_steps
+
+    def with_solver(
+        self,
+        method: str = "dopri5",
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        n_steps: int | None = None,
+    ) -> ContinuousFlow:
+        """The same flow, of the same parameters, integrated in another way."""
+        other = copy.copy(self)
+        other.set_solver(method, rtol, atol, n_steps)
+        return other
+
+    def save(self, path: str | Path, extra: dict[str, Any] | None = None) -> None:
+        """Write the flow as safetensors with what it is built from.
+
+        Raises:
+            TypeError: field or base is none of sciflow's; `save_model` writes their weights.
+        """
+        config = {
+            "field": _describe(self.field, FIELDS, "field"),
+            "base": _describe(self.base, BASES, "base"),
+            "trace": self.trace,
+            "periods": self.periods,
+            "solver": [self.method, self.rtol, self.atol, self.n_steps],
+        }
+        save_model(path, self, config, units={"x": "as the data"}, extra=extra)
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _move(
+        self,
+        y: Float[Tensor, "batch dim"],
+        start: float,
+        end: float,
+        context: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        """Points moved from one end to the other, and the integral of div f dt on the way."""
+        moving = WithLogDensity(self._bound(context), self.trace)
+        generator = self._generator(generator) if self.trace == "hutchinson" else None
+        t = torch.tensor([start, end], dtype=torch.float64)
+        state = (y, y.new_zeros(len(y)))
+        moved, change = integrate(moving, state, t, generator=generator, **self._options()).y
+        return moved[-1], -change[-1]
+
+    def _solve(self, y: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
+        return integrate(self._bound(context), y, t, **self._options()).y
+
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"method": self.method, "rtol": self.rtol, "atol": self.atol}
+        return options | {"dt": None if self.n_steps is None else 1 / self.n_steps, "dense": False}
+
+    def _bound(self, context: Tensor | None) -> Any:
+        return self.field if context is None else Bound(self.field, context)
+
+    def _generator(self, generator: torch.Generator | None) -> torch.Generator:
+        """The one given, or the flow's own: seeded once, so that it goes on from call to call."""
+        if generator is not None:
+            return generator
+        if self._stream is None or self._stream.device != self.shift.device:
+            self._stream = torch.Generator(self.shift.device).manual_seed(0)
+        return self._stream
+
+    def _per_coordinate(self, value: Any, name: str) -> Tensor:
+        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype()).detach().clone()
+        if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != self.dim):
+            raise ValueError(
+                f"{name} must be a number or have shape ({self.dim},); got {tuple(tensor.shape)}"
+            )
+        require_finite(tensor, name)
+        return tensor.expand(self.dim).clone()
+
+    def _checked(self, x: Tensor, name: str) -> Tensor:
+        if x.ndim < 1 or x.shape[-1] != self.dim:
+            raise ValueError(f"{name} must have shape (..., {self.dim}); got {tuple(x.shape)}")
+        require_finite(x, name)
+        return x.to(self.shift)
+
+    def _context(self, context: Tensor | None, x: Tensor) -> Tensor | None:
+        """Context as (B, c) for points (..., d)."""
+        if context is None:
+            return None
+        require_finite(context, "context")
+        if context.ndim < 1 or context.shape[:-1] not in ((), x.shape[:-1]):
+            raise ValueError(
+                f"context must have shape (c,) or (*{tuple(x.shape[:-1])}, c); "
+                f"got {tuple(context.shape)}"
+            )
+        full = context.to(self.shift).expand(*x.shape[:-1], context.shape[-1])
+        return full.reshape(-1, context.shape[-1])
+
+    def _inward(self, x: Tensor) -> Tensor:
+        y = (self._checked(x, "x") - self.shift) / self.scale
+        return self._wrapped(y).reshape(-1, self.dim)
+
+    def _outward(self, y: Tensor) -> Tensor:
+        return self.shift + self.scale * self._wrapped(y)
+
+    def _wrapped(self, y: Tensor) -> Tensor:
+        """Angles brought to [-pi, pi)."""
+        if not self.periodic:
+            return y
+        angle = torch.zeros(self.dim, dtype=torch.bool, device=y.device)
+        angle[list(self.periodic)] = True
+        return torch.where(angle, (y + math.pi) % (2 * math.pi) - math.pi, y)
+
+
+def load(path: str | Path) -> ContinuousFlow:
+    """Load a flow that ``save`` wrote.
+
+    Raises:
+        DataError: the file is missing, truncated or of another kind.
+    """
+    config = load_metadata(path).config
+    if not {"field", "base", "trace", "periods", "solver"} <= set(config):
+        raise DataError(f"{path} is not the file of a flow: it holds {sorted(config)}")
+    flow = load_model(path, _build)
+    assert isinstance(flow, ContinuousFlow)
+    return flow
+
+
+def _build(config: dict[str, Any]) -> ContinuousFlow:
+    field, base = (
+        table[config[part]["kind"]](**config[part]["config"])
+        for part, table in (("field", FIELDS), ("base", BASES))
+    )
+    periods = {int(i): period for i, period in config["periods"].items()}
+    flow = ContinuousFlow(field, base, config["trace"], periods=periods)  # type: ignore[arg-type]
+    flow.set_solver(*config["solver"])
+    return flow
+
+
+def _is_foreign(base: Any) -> TypeGuard[Distribution]:
+    """A distribution of torch; a flow, which is one too, serves as a base as it is."""
+    return isinstance(base, Distribution) and not isinstance(base, nn.Module)
+
+
+def _describe(part: Any, table: dict[str, type[nn.Module]], name: str) -> dict[str, Any]:
+    for kind, cls in table.items():
+        if type(part) is cls:
+            return {"kind": kind, "config": part.config}
+    raise TypeError(
+        f"{name} is a {type(part).__name__}, which a file cannot name; expected one of "
+        f"{', '.join(cls.__name__ for cls in table.values())}"
+    )

@@ -1,0 +1,161 @@
+"""The standard field: a network with a closed-form divergence, time features and angles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sciflow.cnf.base import check_periodic
+from sciflow.nn import silu_along
+from sciflow.shapes import Float, Tensor
+
+
+class VelocityMLP(nn.Module):
+    """Velocity ``v(t, x)`` as a network whose divergence is exact and cheap.
+
+    Hidden layers ``h <- silu(W h + U c)``, from the second on added to h where ``residual``; c
+    holds features of the time and the context and enters every layer. The divergence carries d
+    tangents forward through the same layers in closed form: (1 + d) times the cost of the value,
+    without a second differentiation in training.
+
+    The flow has t = 0 at the base and t = 1 at the data, where fields change fastest: a feature
+    log(1.02 - t) resolves it.
+
+    Args:
+        dim: number of coordinates d.
+        width: width of the hidden layers.
+        depth: number of hidden layers.
+        n_context: number of features of the context, 0 for none.
+        periodic: indices of coordinates that are angles in radians; the network sees their sines
+            and cosines.
+        harmonics: multiples of each angle that it sees.
+        residual: add each hidden layer to the one before.
+        generator: source of the initial weights; None seeds one with 0.
+
+    Raises:
+        ValueError: a size is not positive, or an index out of range.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        width: int = 64,
+        depth: int = 3,
+        *,
+        n_context: int = 0,
+        periodic: Iterable[int] = (),
+        harmonics: int = 3,
+        residual: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        for name, size in (("width", width), ("depth", depth), ("harmonics", harmonics)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1; got {size}")
+        if n_context < 0:
+            raise ValueError(f"n_context must not be negative; got {n_context}")
+        self.periodic = check_periodic(dim, periodic)
+        self.free = [i for i in range(dim) if i not in self.periodic]
+        self.dim, self.width, self.depth, self.n_context = dim, width, depth, n_context
+        self.harmonics, self.residual = harmonics, residual
+        generator = generator or torch.Generator().manual_seed(0)
+        n_features = len(self.free) + 2 * harmonics * len(self.periodic)
+
+        def linear(n_in: int, n_out: int, bias: bool = False) -> nn.Linear:
+            layer = nn.Linear(n_in, n_out, bias=bias)
+            for parameter in layer.parameters():
+                bound = n_in**-0.5
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+            return layer
+
+        self.condition = linear(N_TIME + n_context, depth * width, bias=True)
+        self.layers = nn.ModuleList(
+            [linear(n_features, width), *(linear(width, width) for _ in range(depth - 1))]
+        )
+        self.last = linear(width, dim, bias=True)
+        nn.init.zeros_(self.last.weight)  # the flow starts as the identity
+        nn.init.zeros_(self.last.bias)
+        # Which coordinate a feature belongs to, for the tangents.
+        owners = [*self.free, *(i for i in self.periodic for _ in range(2 * harmonics))]
+        self.register_buffer(
+            "owner", F.one_hot(torch.tensor(owners), dim).T.contiguous(), persistent=False
+        )
+
+    owner: Tensor
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it is built from."""
+        names = ("dim", "width", "depth", "n_context", "harmonics", "residual")
+        return {name: getattr(self, name) for name in names} | {"periodic": list(self.periodic)}
+
+    def forward(
+        self,
+        t: Float[Tensor, "*n"],
+        x: Float[Tensor, "batch dim"],
+        context: Float[Tensor, "batch c"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        """Velocity at times ``t``, () or (B,), and positions ``x`` (B, d)."""
+        h, _ = self._features(x, slopes=False)
+        for k, (layer, shift) in enumerate(
+            zip(self.layers, self._shifts(t, context), strict=True)
+        ):
+            new = F.silu(layer(h) + shift)
+            h = h + new if self.residual and k else new
+        return self.last(h)
+
+    def value_and_divergence(
+        self,
+        t: Float[Tensor, "*n"],
+        x: Float[Tensor, "batch dim"],
+        context: Float[Tensor, "batch c"] | None = None,
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        """Velocity, and the trace of its Jacobian in x."""
+        h, dh = self._features(x, slopes=True)
+        for k, (layer, shift) in enumerate(
+            zip(self.layers, self._shifts(t, context), strict=True)
+        ):
+            new, dnew = silu_along(layer(h) + shift, layer(dh))
+            h, dh = (h + new, dh + dnew) if self.residual and k else (new, dnew)
+        # Row i of the last weights with tangent i: the diagonal of the Jacobian.
+        return self.last(h), (dh @ self.last.weight[:, :, None]).sum((0, 2))
+
+    def _features(self, x: Tensor, slopes: bool) -> tuple[Tensor, Tensor]:
+        """What the network sees of x, (B, F), and its derivatives, (d, 1 or B, F)."""
+        if not self.periodic:
+            return x, torch.eye(self.dim, dtype=x.dtype, device=x.device)[:, None]
+        k = torch.arange(1, self.harmonics + 1, dtype=x.dtype, device=x.device)
+        angle = x[:, list(self.periodic), None] * k  # (B, angle, harmonic)
+        sin, cos = angle.sin(), angle.cos()
+        features = torch.cat([x[:, self.free], torch.cat([sin, cos], 2).flatten(1)], 1)
+        if not slopes:
+            return features, features
+        own = torch.cat([k * cos, -k * sin], 2).flatten(1)
+        own = torch.cat([torch.ones_like(x[:, self.free]), own], 1)
+        return features, own * self.owner[:, None, :]
+
+    def _shifts(self, t: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
+        """What time and context add to each hidden layer, (1 or B, width) each."""
+        if (context is None) != (self.n_context == 0):
+            expected = f"(B, {self.n_context})" if self.n_context else "none"
+            got = "none" if context is None else tuple(context.shape)
+            raise ValueError(f"context must be {expected}; got {got}")
+        features = time_features(t)
+        if context is not None:
+            features = torch.cat([features.expand(len(context), -1), context], 1)
+        return self.condition(features).chunk(self.depth, 1)
+
+
+N_TIME = 8
+
+
+def time_features(t: Float[Tensor, "*n"]) -> Float[Tensor, "batch feature"]:
+    """Features of the time in [0, 1], (1 or B, 8): t, a logarithm that resolves t = 1, waves."""
+    t = t.reshape(-1, 1)
+    waves = t * torch.arange(1, 4, dtype=t.dtype, device=t.device) * math.pi
+    return torch.cat([t, -0.3 * (1.02 - t).log() - 0.5, waves.sin(), waves.cos()], 1)
