@@ -21,11 +21,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from sciflow.nn import MLP
+from sciflow.cnf.velocity import N_TIME, time_features
+from sciflow.nn import silu_along
 from sciflow.shapes import Float, Tensor
 
-#: Harmonics of time that the networks see.
-_HARMONICS = 3
 #: Distance, in units of the length of a field, below which radial functions become flat.
 _SOFT = 0.1
 #: Distance up to which they are resolved.
@@ -49,7 +48,7 @@ class ParticleField(nn.Module):
         width: of the hidden layers of both networks.
         depth: number of hidden layers of the second network; the first has one.
         n_radial: Gaussian radial functions that the first network sees.
-        generator: source of the initial weights; the field starts at zero.
+        generator: source of the initial weights, None seeds one with 0; the field starts at zero.
 
     Raises:
         ValueError: a size is out of range.
@@ -90,11 +89,11 @@ class ParticleField(nn.Module):
         self.n_particles, self.space_dim, self.length = n_particles, space_dim, float(length)
         self.dim = n_particles * space_dim
         self.channels, self.width, self.depth, self.n_radial = channels, width, depth, n_radial
-        n_time = 1 + 2 * _HARMONICS
-        self.radial = MLP(n_radial + 1 + n_time, channels, width, 1, generator=generator)
-        self.weight = MLP(
-            5 * channels + n_time, 1, width, depth, generator=generator, zero=True
-        )
+        generator = generator or torch.Generator().manual_seed(0)
+        self.radial = _Network(n_radial + 1, channels, width, 1, generator)
+        self.weight = _Network(5 * channels, 1, width, depth, generator)
+        nn.init.zeros_(self.weight.last.weight)
+        nn.init.zeros_(self.weight.last.bias)
         self._spacing = _FAR / (n_radial - 1)
         self.register_buffer("centers", torch.linspace(0.0, _FAR, n_radial))
         # Where in a list of pairs i < j, in that of edges i != j, and among all i, j things are.
@@ -140,73 +139,107 @@ class ParticleField(nn.Module):
         q = x.unflatten(1, (n, self.space_dim)) / self.length
         lines = (q[:, :, None] - q[:, None]).flatten(1, 2)  # r_ij = q_i - q_j, (B, N N, d)
         square = lines.index_select(1, self._pairs).square().sum(-1)
-        clock = _time_features(t, x)
+        clock = time_features(t.to(x))
         pair, slope = self._pair_functions(square, clock, tangent)
 
         # Where i moves along r_ij, r_ik^2 / 2 changes by r_ik . r_ij: a derivative is r_ij times
-        # a vector. Values and vectors of all sums over k come from one product of matrices.
-        matrix = self._matrix(pair)  # f_ik, (B, F, N, N), zero where i = k
-        rows = matrix[:, :, :, None]
+        # a vector. So every sum over k comes as a value and a vector, "rows" (1 + d) deep.
+        matrix = self._matrix(pair)  # f_ik, (N, N, B, F), zero where i = k
+        rows = matrix[:, :, None]
         if tangent:
-            vectors = lines.unflatten(1, (n, n)).transpose(2, 3)  # (B, i, d, k)
-            rows = torch.cat([rows, self._matrix(slope)[:, :, :, None] * vectors[:, None]], 3)
-        around = rows.sum(4)  # (B, F, N, 1 + d)
-        shared = (rows.flatten(2, 3) @ matrix).unflatten(2, (n, -1))  # (B, F, i, 1 + d, j)
-        shared = shared.permute(0, 2, 4, 1, 3).flatten(1, 2).index_select(1, self._edges)
-        around = around.transpose(1, 2)  # (B, N, F, 1 + d)
+            vectors = lines.permute(1, 2, 0).unflatten(0, (n, n))[..., None]  # (i, k, d, B, 1)
+            rows = torch.cat([rows, self._matrix(slope)[:, :, None] * vectors], 2)
+        around = rows.sum(1)  # (N, 1 + d, B, F)
+        shared = rows[:, 0, None] * matrix[0, :, None]  # sum over k of f_ik f_kj, (i, j, ...)
+        for k in range(1, n):
+            shared = torch.addcmul(shared, rows[:, k, None], matrix[k, :, None])
+        shared = shared.flatten(0, 1).index_select(0, self._edges)
+        near = around.index_select(0, self._i)  # (E, 1 + d, B, F)
 
-        near = around.index_select(1, self._i)
         inputs = torch.cat(
             [
-                pair.index_select(1, self._place),
-                near[..., 0],
-                around[..., 0].index_select(1, self._j),
-                shared[..., 0],
-                pair.sum(1, keepdim=True).expand(-1, n * m, -1),
-                clock[:, None].expand(-1, n * m, -1),
+                pair.index_select(0, self._place),
+                near[:, 0],
+                around[:, 0].index_select(0, self._j),
+                shared[:, 0],
+                pair.sum(0, keepdim=True).expand(n * m, -1, -1),
             ],
             -1,
         )
         edges = lines.index_select(1, self._edges)
         if not tangent:
-            return self._velocity(self.weight(inputs), edges), x.new_zeros(len(x))
-        own = (slope * square[..., None]).index_select(1, self._place)
-        moved = torch.einsum("befd,bed->bef", near[..., 1:], edges)
-        common = torch.einsum("befd,bed->bef", shared[..., 1:], edges)
-        still = x.new_zeros(()).expand(len(x), n * m, clock.shape[1])
-        tangents = torch.cat([own, moved, own, common, moved, still], -1)
-        weight, along = self.weight.along(inputs, tangents)
-        return self._velocity(weight, edges), (self.space_dim * weight + along).sum((1, 2))
+            weight = self.weight(inputs, clock)
+            return self._velocity(weight, edges), x.new_zeros(len(x))
+        along = edges.permute(1, 2, 0)[..., None]  # (E, d, B, 1)
+        own = (slope * square.T[..., None]).index_select(0, self._place)
+        moved = (near[:, 1:] * along).sum(1)
+        common = (shared[:, 1:] * along).sum(1)
+        tangents = torch.cat([own, moved, own, common, moved], -1)
+        weight, change = self.weight.along(inputs, tangents, clock)
+        divergence = (self.space_dim * weight + change).sum((0, 2))
+        return self._velocity(weight, edges), divergence
 
     def _pair_functions(
         self, square: Tensor, clock: Tensor, tangent: bool
     ) -> tuple[Tensor, Tensor]:
-        """Values (B, P, F) of the radial network, and derivatives by half the squared distance."""
+        """Values (P, B, F) of the radial network, and derivatives by half the squared distance."""
         # Rounded off at zero distance, where the distance itself has a kink.
-        distance = (square + _SOFT**2).sqrt()[..., None]
+        distance = (square.T + _SOFT**2).sqrt()[..., None]
         offset = (distance - self.centers) / self._spacing
         bell = torch.exp(-0.5 * offset.square())
-        clock = clock[:, None].expand(-1, square.shape[1], -1)
-        inputs = torch.cat([bell, distance, clock], -1)
+        inputs = torch.cat([bell, distance], -1)
         if not tangent:
-            return self.radial(inputs), square
-        slope = -offset * bell / (self._spacing * distance)
-        slopes = torch.cat([slope, 1 / distance, torch.zeros_like(clock)], -1)
-        return self.radial.along(inputs, slopes)
+            return self.radial(inputs, clock), square
+        slopes = torch.cat([-offset * bell / (self._spacing * distance), 1 / distance], -1)
+        return self.radial.along(inputs, slopes, clock)
 
     def _matrix(self, pair: Tensor) -> Tensor:
-        """Values of the pairs (B, P, F) as symmetric matrices (B, F, N, N) of zero diagonal."""
+        """Values of the pairs (P, B, F) as symmetric matrices (N, N, B, F) of zero diagonal."""
         n = self.n_particles
-        full = nn.functional.pad(pair, (0, 0, 0, 1)).transpose(1, 2)
-        return full.index_select(2, self._place_or_none).unflatten(2, (n, n))
+        full = nn.functional.pad(pair, (0, 0, 0, 0, 0, 1))
+        return full.index_select(0, self._place_or_none).unflatten(0, (n, n))
 
     def _velocity(self, weight: Tensor, edges: Tensor) -> Tensor:
-        v = (weight * edges).unflatten(1, (self.n_particles, -1)).sum(2)
+        v = (weight.transpose(0, 1) * edges).unflatten(1, (self.n_particles, -1)).sum(2)
         return self.length * (v - v.mean(1, keepdim=True)).flatten(1)
 
 
-def _time_features(t: Tensor, x: Tensor) -> Tensor:
-    """Time and its harmonics, (B, n_time)."""
-    t = t.to(x).expand(len(x))[:, None]
-    angle = math.pi * t * torch.arange(1, _HARMONICS + 1, dtype=x.dtype, device=x.device)
-    return torch.cat([2 * t - 1, angle.sin(), angle.cos()], -1)
+class _Network(nn.Module):
+    """Hidden layers silu(W h + U c): features of each pair or edge h, a condition c of all."""
+
+    def __init__(
+        self, n_in: int, n_out: int, width: int, depth: int, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        self.condition = _linear(N_TIME, depth * width, True, generator)
+        sizes = [n_in, *[width] * depth]
+        self.layers = nn.ModuleList(
+            [_linear(a, b, False, generator) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        )
+        self.last = _linear(width, n_out, True, generator)
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        """Outputs (E, B, n_out) of features (E, B, n_in) and conditions (1 or B, n_time)."""
+        for layer, shift in zip(self.layers, self._shifts(c), strict=True):
+            h = nn.functional.silu(layer(h) + shift)
+        return self.last(h)
+
+    def along(self, h: Tensor, dh: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs, and their derivatives where the features change by ``dh``."""
+        dh = dh[None]
+        for layer, shift in zip(self.layers, self._shifts(c), strict=True):
+            h, dh = silu_along(layer(h) + shift, layer(dh))
+        return self.last(h), nn.functional.linear(dh[0], self.last.weight)
+
+    def _shifts(self, c: Tensor) -> tuple[Tensor, ...]:
+        return self.condition(c).chunk(len(self.layers), -1)
+
+
+def _linear(
+    n_in: int, n_out: int, bias: bool, generator: torch.Generator | None
+) -> nn.Linear:
+    """A layer with torch's usual weights, from a generator of its own."""
+    layer = nn.Linear(n_in, n_out, bias=bias)
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -(n_in**-0.5), n_in**-0.5, generator=generator)
+    return layer
