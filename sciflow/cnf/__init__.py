@@ -6,7 +6,12 @@ Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, "FFJORD", ICLR 2019, arXiv:18
 
 from sciflow.cnf.base import BASES, Base, StandardBase
 from sciflow.cnf.fields import FIELDS
+from sciflow.cnf.flow_matching import CoupledPairs, FlowMatching, IndependentPairs
+from sciflow.cnf.likelihood import MaximumLikelihood
+from sciflow.cnf.mixture import Joint, Mixture
 from sciflow.cnf.model import ContinuousFlow, LogLikelihood, load
+from sciflow.cnf.recipe import FitOptions, fit_samples
+from sciflow.cnf.reverse_kl import ReverseKL
 from sciflow.cnf.velocity import VelocityMLP
 
 __all__ = [
@@ -14,8 +19,17 @@ __all__ = [
     "FIELDS",
     "Base",
     "ContinuousFlow",
+    "CoupledPairs",
+    "FitOptions",
+    "FlowMatching",
+    "IndependentPairs",
+    "Joint",
     "LogLikelihood",
+    "MaximumLikelihood",
+    "Mixture",
+    "ReverseKL",
     "StandardBase",
     "VelocityMLP",
+    "fit_samples",
     "load",
 ]

@@ -187,7 +187,7 @@ class ContinuousFlow(nn.Module, Distribution):
         log_p = self.base.log_prob(z)
         like = z.reshape(*shape, self.dim)
         y, log_det = self._move(z, 0.0, 1.0, self._context(context, like), generator)
-        x = self._outward(y).reshape(like.shape)
+        x = self.to_data_units(y).reshape(like.shape)
         return x, (log_p - log_det - self.scale.log().sum()).reshape(shape)
 
     def rsample(
@@ -217,7 +217,7 @@ class ContinuousFlow(nn.Module, Distribution):
         """Data that the flow makes of latent variables ``z`` (..., d)."""
         y = self._checked(z, "z").reshape(-1, self.dim)
         t = torch.tensor([0.0, 1.0], dtype=torch.float64)
-        return self._outward(self._solve(y, t, self._context(context, z))[-1]).reshape(z.shape)
+        return self.to_data_units(self._solve(y, t, self._context(context, z))[-1]).reshape(z.shape)
 
     def to_latent(
         self, x: Float[Tensor, "*batch dim"], context: Float[Tensor, "*any c"] | None = None
@@ -225,7 +225,7 @@ class ContinuousFlow(nn.Module, Distribution):
         """Latent variables of data ``x`` (..., d): the inverse of `to_data`."""
         t = torch.tensor([1.0, 0.0], dtype=torch.float64)
         z = self._solve(self._inward(x), t, self._context(context, x))[-1]
-        return self._wrapped(z).reshape(x.shape)
+        return self.wrapped(z).reshape(x.shape)
 
     def path(
         self,
@@ -298,6 +298,28 @@ class ContinuousFlow(nn.Module, Distribution):
             raise NotImplementedError("a flow has an empty batch shape; a context takes its place")
         return self
 
+    # --- for objectives, which integrate by themselves ------------------------------------------
+
+    def field_at(self, context: Tensor | None) -> Any:
+        """The field ``f(t, y)`` at a context (B, c) or without one."""
+        return self.field if context is None else Bound(self.field, context)
+
+    def to_unit(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Data in the coordinates y of the flow, unchecked."""
+        return self.wrapped((x - self.shift) / self.scale)
+
+    def to_data_units(self, y: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Coordinates y of the flow in units of the data: the inverse of `to_unit`."""
+        return self.shift + self.scale * self.wrapped(y)
+
+    def wrapped(self, y: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Coordinates y with angles brought to [-pi, pi)."""
+        if not self.periodic:
+            return y
+        angle = torch.zeros(self.dim, dtype=torch.bool, device=y.device)
+        angle[list(self.periodic)] = True
+        return torch.where(angle, (y + math.pi) % (2 * math.pi) - math.pi, y)
+
     # --- solver, files -------------------------------------------------------------------------
 
     def set_solver(
@@ -350,7 +372,7 @@ class ContinuousFlow(nn.Module, Distribution):
         generator: torch.Generator | None,
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Points moved from one end to the other, and the integral of div f dt on the way."""
-        moving = WithLogDensity(self._bound(context), self.trace)
+        moving = WithLogDensity(self.field_at(context), self.trace)
         generator = self._generator(generator) if self.trace == "hutchinson" else None
         t = torch.tensor([start, end], dtype=torch.float64)
         state = (y, y.new_zeros(len(y)))
@@ -358,14 +380,11 @@ class ContinuousFlow(nn.Module, Distribution):
         return moved[-1], -change[-1]
 
     def _solve(self, y: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
-        return integrate(self._bound(context), y, t, **self._options()).y
+        return integrate(self.field_at(context), y, t, **self._options()).y
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"method": self.method, "rtol": self.rtol, "atol": self.atol}
         return options | {"dt": None if self.n_steps is None else 1 / self.n_steps, "dense": False}
-
-    def _bound(self, context: Tensor | None) -> Any:
-        return self.field if context is None else Bound(self.field, context)
 
     def _generator(self, generator: torch.Generator | None) -> torch.Generator:
         """The one given, or the flow's own: seeded once, so that it goes on from call to call."""
@@ -404,19 +423,8 @@ class ContinuousFlow(nn.Module, Distribution):
         return full.reshape(-1, context.shape[-1])
 
     def _inward(self, x: Tensor) -> Tensor:
-        y = (self._checked(x, "x") - self.shift) / self.scale
-        return self._wrapped(y).reshape(-1, self.dim)
+        return self.to_unit(self._checked(x, "x")).reshape(-1, self.dim)
 
-    def _outward(self, y: Tensor) -> Tensor:
-        return self.shift + self.scale * self._wrapped(y)
-
-    def _wrapped(self, y: Tensor) -> Tensor:
-        """Angles brought to [-pi, pi)."""
-        if not self.periodic:
-            return y
-        angle = torch.zeros(self.dim, dtype=torch.bool, device=y.device)
-        angle[list(self.periodic)] = True
-        return torch.where(angle, (y + math.pi) % (2 * math.pi) - math.pi, y)
 
 
 def load(path: str | Path) -> ContinuousFlow:

@@ -13,6 +13,7 @@ from sciflow.train.checkpoint import (
 )
 from sciflow.train.engine import Engine
 from sciflow.train.history import FitResult, History
+from sciflow.train.interrupt import StopTraining
 from sciflow.train.objective import Loss, Objective
 from sciflow.train.sources import (
     EnergySampler,
@@ -38,6 +39,7 @@ __all__ = [
     "SnapshotBatch",
     "Snapshots",
     "Source",
+    "StopTraining",
     "Trainer",
     "Update",
     "Walkers",

@@ -93,6 +93,7 @@ class FitResult:
         seconds: wall time of the training, earlier parts of a resumed run included.
         interrupted: whether Ctrl-C ended the run before its last step.
         checkpoint: file to resume from; None where the trainer has no ``out``.
+        stopped: why ``evaluate`` ended the run before its last step; None where it did not.
     """
 
     model: nn.Module
@@ -101,3 +102,4 @@ class FitResult:
     seconds: float
     interrupted: bool = False
     checkpoint: Path | None = None
+    stopped: str | None = None

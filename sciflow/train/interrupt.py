@@ -13,6 +13,10 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 
+class StopTraining(Exception):
+    """Raised by an ``evaluate`` to end the training, with the reason as its message."""
+
+
 class Interrupts:
     """While entered, SIGINT inside ``held()`` becomes a KeyboardInterrupt at its end.
 

@@ -22,7 +22,7 @@ from sciflow.train.checkpoint import load_into, load_state, probe, save_state
 from sciflow.train.engine import Engine
 from sciflow.train.gradient import NonFiniteError
 from sciflow.train.history import FitResult, History
-from sciflow.train.interrupt import Interrupts
+from sciflow.train.interrupt import Interrupts, StopTraining
 from sciflow.train.log import LOGGERS, Logger
 from sciflow.train.objective import Loss, check_loss, model_of
 from sciflow.train.settings import DTYPES, Settings
@@ -57,6 +57,7 @@ class Trainer(Settings):
             source: see `sciflow.train.Source`.
             evaluate: figure(s) of merit of a model, called every ``eval_every`` steps on the
                 averaged weights in eval mode, with gradients enabled. Bare floats are ``value``.
+                It ends the training by raising `StopTraining`.
             resume: continue from the checkpoint in ``out``; on one CPU the result is that of a
                 run without interruption, bit for bit.
 
@@ -145,7 +146,7 @@ class _Run:
 
     def go(self, resume: bool) -> FitResult:
         """Prepare, run to the last step or an interrupt, and report."""
-        interrupted = False
+        interrupted, stopped = False, None
         self._prepare(resume)
         self.start = time.perf_counter() - self.seconds
         before = getattr(self.objective, "generator", None)
@@ -158,6 +159,8 @@ class _Run:
             except KeyboardInterrupt:
                 interrupted = True
                 self._keep()
+            except StopTraining as stop:
+                stopped = str(stop)
         except NonFiniteError as error:
             where = f"; last good checkpoint: {self.saved}" if self.saved else ""
             raise TrainingError(
@@ -177,7 +180,7 @@ class _Run:
             model.load_state_dict(self.best["weights"])
         best_step = self.best["step"] if self.best is not None else self.step
         return FitResult(
-            model.eval(), self.history, best_step, self.seconds, interrupted, self.saved
+            model.eval(), self.history, best_step, self.seconds, interrupted, self.saved, stopped
         )
 
     def _loop(self, bar: Any) -> None:
