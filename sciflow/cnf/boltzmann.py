@@ -119,9 +119,7 @@ class BoltzmannGenerator:
         parts = [self._weighted(part, self.flow.log_prob(part)) for part in x.split(self.chunk)]
         return self._joined(parts)
 
-    def bridge(
-        self, n: int, x: Float[Tensor, "m dim"], generator: torch.Generator
-    ) -> Estimate:
+    def bridge(self, n: int, x: Float[Tensor, "m dim"], generator: torch.Generator) -> Estimate:
         """Free energy from ``n`` samples of the flow and independent ones of the Boltzmann density.
 
         Bennett's acceptance ratio between the normalised density of the flow and the energy:

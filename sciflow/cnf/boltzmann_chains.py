@@ -170,7 +170,5 @@ def stratified_free_energy(
 
 def _coin(log_ratio: Tensor, random: torch.Generator) -> Tensor:
     """Metropolis's decisions; never for a ratio that is nan."""
-    u = torch.rand(
-        log_ratio.shape, generator=random, dtype=torch.float64, device=random.device
-    )
+    u = torch.rand(log_ratio.shape, generator=random, dtype=torch.float64, device=random.device)
     return u.log().to(log_ratio.device) < log_ratio

@@ -15,6 +15,7 @@ tangent of the network therefore gives the exact divergence at twice the price o
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -88,6 +89,8 @@ class ParticleField(nn.Module):
             )
         self.n_particles, self.space_dim, self.length = n_particles, space_dim, float(length)
         self.dim = n_particles * space_dim
+        #: Compile the divergence where it is trained; many batch sizes would compile many times.
+        self.compiled = False
         self.channels, self.width, self.depth, self.n_radial = channels, width, depth, n_radial
         generator = generator or torch.Generator().manual_seed(0)
         self.radial = _Network(n_radial + 1, channels, width, 1, generator)
@@ -130,6 +133,8 @@ class ParticleField(nn.Module):
         self, t: Float[Tensor, "*time"], x: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Velocity (B, N d) and its exact divergence (B,)."""
+        if self.compiled and torch.is_grad_enabled():
+            return _compiled()(self, t, x, tangent=True)
         return self._evaluate(t, x, tangent=True)
 
     def _evaluate(self, t: Tensor, x: Tensor, tangent: bool) -> tuple[Tensor, Tensor]:
@@ -235,11 +240,15 @@ class _Network(nn.Module):
         return self.condition(c).chunk(len(self.layers), -1)
 
 
-def _linear(
-    n_in: int, n_out: int, bias: bool, generator: torch.Generator | None
-) -> nn.Linear:
+def _linear(n_in: int, n_out: int, bias: bool, generator: torch.Generator | None) -> nn.Linear:
     """A layer with torch's usual weights, from a generator of its own."""
     layer = nn.Linear(n_in, n_out, bias=bias)
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -(n_in**-0.5), n_in**-0.5, generator=generator)
     return layer
+
+
+@functools.cache
+def _compiled() -> Any:
+    # A function of the module, so that a copy of the field does not use the original's weights.
+    return torch.compile(ParticleField._evaluate, dynamic=False)

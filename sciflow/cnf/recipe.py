@@ -335,4 +335,3 @@ def _flow(result: FitResult) -> ContinuousFlow:
     assert isinstance(flow, ContinuousFlow)
     flow.history = result.history
     return flow
-
