@@ -34,7 +34,9 @@ class FlowMatching(nn.Module):
         z, x, *context = batch
         y = self.model.to_unit(x)
         line = self.model.wrapped(y - z)
-        u = torch.rand(len(z), 1, generator=self.generator, dtype=z.dtype, device=z.device)
+        u = torch.rand(
+            len(z), 1, generator=self.generator, dtype=z.dtype, device=z.device
+        )
         half = len(z) // 2
         t = torch.cat([u[:half], 1 - (1 - u[half:]) ** 3])
         off = self.model.field(t[:, 0], z + t * line, *context) - line

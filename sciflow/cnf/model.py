@@ -217,9 +217,7 @@ class ContinuousFlow(nn.Module, Distribution):
         """Data that the flow makes of latent variables ``z`` (..., d)."""
         y = self._checked(z, "z").reshape(-1, self.dim)
         t = torch.tensor([0.0, 1.0], dtype=torch.float64)
-        return self.to_data_units(self._solve(y, t, self._context(context, z))[-1]).reshape(
-            z.shape
-        )
+        return self.to_data_units(self._solve(y, t, self._context(context, z))[-1]).reshape(z.shape)
 
     def to_latent(
         self, x: Float[Tensor, "*batch dim"], context: Float[Tensor, "*any c"] | None = None
@@ -426,6 +424,7 @@ class ContinuousFlow(nn.Module, Distribution):
 
     def _inward(self, x: Tensor) -> Tensor:
         return self.to_unit(self._checked(x, "x")).reshape(-1, self.dim)
+
 
 
 def load(path: str | Path) -> ContinuousFlow:

@@ -335,3 +335,4 @@ def _flow(result: FitResult) -> ContinuousFlow:
     assert isinstance(flow, ContinuousFlow)
     flow.history = result.history
     return flow
+
