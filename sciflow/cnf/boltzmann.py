@@ -115,12 +115,12 @@ class BoltzmannGenerator:
 
     @torch.no_grad()
     def weigh(self, x: Float[Tensor, "n dim"]) -> WeightedSamples:
-        """Samples of another origin with the weights they would have had as samples of the flow."""
+        """Samples of another origin, with their weights as if the flow had made them."""
         parts = [self._weighted(part, self.flow.log_prob(part)) for part in x.split(self.chunk)]
         return self._joined(parts)
 
     def bridge(self, n: int, x: Float[Tensor, "m dim"], generator: torch.Generator) -> Estimate:
-        """Free energy from ``n`` samples of the flow and independent ones of the Boltzmann density.
+        """Free energy from ``n`` samples of the flow and others of the Boltzmann density.
 
         Bennett's acceptance ratio between the normalised density of the flow and the energy:
         where both kinds of samples exist it has the least error.

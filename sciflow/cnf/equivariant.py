@@ -33,7 +33,7 @@ _FAR = 3.0
 
 
 class ParticleField(nn.Module):
-    """Velocity field of ``n_particles`` in ``space_dim`` dimensions, a configuration being (B, N d).
+    """Velocity field of N particles in d dimensions, a configuration being (B, N d).
 
     Radial functions f(d_ij, t) of F channels are learned by a first network. A second one turns
     f_ij, their sums over the neighbours of i and of j, over the common neighbours k (of
@@ -79,7 +79,7 @@ class ParticleField(nn.Module):
         super().__init__()
         if n_particles < 2 or space_dim < 1:
             raise ValueError(
-                f"n_particles is {n_particles} and space_dim {space_dim}; expected at least 2 and 1"
+                f"expected at least 2 particles and 1 dimension; got {n_particles}, {space_dim}"
             )
         if not (math.isfinite(length) and length > 0):
             raise ValueError(f"length must be positive and finite, got {length}")

@@ -36,7 +36,7 @@ class MeanFreeGaussian(nn.Module):
         super().__init__()
         if n_particles < 2 or space_dim < 1:
             raise ValueError(
-                f"n_particles is {n_particles} and space_dim {space_dim}; expected at least 2 and 1"
+                f"expected at least 2 particles and 1 dimension; got {n_particles}, {space_dim}"
             )
         if not (math.isfinite(scale) and scale > 0):
             raise ValueError(f"scale must be positive and finite, got {scale}")
@@ -74,6 +74,7 @@ class MeanFreeGaussian(nn.Module):
         )
         return self.scale * self.centred(z.to(place.device))
 
-    def centred(self, z: Tensor) -> Tensor:
+    def centred(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """The configurations ``z`` (B, N d) moved to zero mean."""
         x = z.unflatten(1, (self.n_particles, self.space_dim))
         return (x - x.mean(1, keepdim=True)).flatten(1)

@@ -10,7 +10,6 @@ Source: Klein, Krämer, Noé, "Equivariant flow matching", NeurIPS 2023, arXiv:2
 from __future__ import annotations
 
 import itertools
-import math
 
 import torch
 

@@ -56,7 +56,7 @@ def planar_cluster(
     """
     if (system.n_particles, system.dim) != (4, 2):
         raise ValueError(
-            f"system has {system.n_particles} particles in {system.dim} dimensions; expected 4 in 2"
+            f"expected 4 particles in 2 dimensions; got {system.n_particles} in {system.dim}"
         )
     positive(kT=kT, spacing=spacing)
     r, weight = _weights(system, kT, spacing)

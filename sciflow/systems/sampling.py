@@ -7,7 +7,6 @@ spread between chains (`r_hat`, `chain_mean`).
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
