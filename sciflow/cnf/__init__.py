@@ -6,7 +6,7 @@ Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, "FFJORD", ICLR 2019, arXiv:18
 
 from sciflow.cnf.base import BASES, Base, StandardBase
 from sciflow.cnf.boltzmann import BoltzmannGenerator, WeightedSamples
-from sciflow.cnf.boltzmann_chains import FlowChains, flow_chains, stratified_free_energy
+from sciflow.cnf.boltzmann_chains import FlowChains, annealed_free_energy, flow_chains
 from sciflow.cnf.equivariant import ParticleField
 from sciflow.cnf.fields import FIELDS
 from sciflow.cnf.flow_matching import CoupledPairs, FlowMatching, IndependentPairs
@@ -41,9 +41,9 @@ __all__ = [
     "StandardBase",
     "VelocityMLP",
     "WeightedSamples",
+    "annealed_free_energy",
     "fit_particles",
     "fit_samples",
     "flow_chains",
     "load",
-    "stratified_free_energy",
 ]

@@ -9,17 +9,14 @@ size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 from sciflow.cnf.model import ContinuousFlow
-from sciflow.errors import DataError
+from sciflow.cnf.reverse_kl import Energy, checked_energy
 from sciflow.metrics import Estimate, bar, ess, reweight
 from sciflow.shapes import Float, Tensor
-
-Energy = Callable[[Tensor], Tensor]
 
 
 class WeightedSamples(NamedTuple):
@@ -132,28 +129,10 @@ class BoltzmannGenerator:
             generator: source of the flow's samples.
         """
         forward, backward = self.sample(n, generator), self.weigh(x)
-        return bar(-forward.log_weight, backward.log_weight, self.kT)._replace(
-            bound=float(-self.kT * forward.log_weight.double().mean())
-        )
-
-    def energies(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
-        """Energies of ``x`` (n, d), checked.
-
-        Raises:
-            DataError: the energy is no (n,) tensor, or has nan or minus infinity in it.
-        """
-        energy = self.energy(x)
-        if not isinstance(energy, Tensor) or energy.shape != x.shape[:1]:
-            got = tuple(energy.shape) if isinstance(energy, Tensor) else type(energy).__name__
-            raise DataError(f"energy must give ({len(x)},) for x {tuple(x.shape)}; got {got}")
-        bad = torch.isnan(energy) | torch.isneginf(energy)
-        if bad.any():
-            row = int(bad.nonzero()[0])
-            raise DataError(f"energy of sample {row} is {energy[row].item()}")
-        return energy
+        return bar(-forward.log_weight, backward.log_weight, self.kT)
 
     def _weighted(self, x: Tensor, log_p: Tensor) -> WeightedSamples:
-        energy = self.energies(x)
+        energy = checked_energy(self.energy, x)
         return WeightedSamples(x, energy, -energy / self.kT - log_p, self.kT)
 
     def _joined(self, parts: list[WeightedSamples]) -> WeightedSamples:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sciflow.cnf.boltzmann import BoltzmannGenerator, Energy
+from sciflow.cnf.boltzmann import BoltzmannGenerator
 from sciflow.cnf.equivariant import ParticleField
 from sciflow.cnf.flow_matching import FlowMatching
 from sciflow.cnf.likelihood import MaximumLikelihood
@@ -19,7 +19,7 @@ from sciflow.cnf.mixture import Joint, Mixture
 from sciflow.cnf.model import ContinuousFlow
 from sciflow.cnf.particles import MeanFreeGaussian
 from sciflow.cnf.particles_alignment import align
-from sciflow.cnf.reverse_kl import ReverseKL
+from sciflow.cnf.reverse_kl import Energy, ReverseKL
 from sciflow.errors import DataError
 from sciflow.shapes import Float, Tensor
 from sciflow.train import EnergySampler, FitResult, Samples, Trainer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sciflow.metrics.chains import Mean, chain_mean, r_hat
 from sciflow.metrics.discrepancy import covariance_trace_ratio, energy_distance, mmd
 from sciflow.metrics.free_energy import (
     Bound,
@@ -11,6 +12,7 @@ from sciflow.metrics.free_energy import (
     stratified_bar,
     variational_bound,
 )
+from sciflow.metrics.histogram import histogram_distance
 from sciflow.metrics.information import mutual_information, mutual_information_matrix
 from sciflow.metrics.transport import (
     sampling_floor,
@@ -23,13 +25,17 @@ from sciflow.metrics.weights import ess
 __all__ = [
     "Bound",
     "Estimate",
+    "Mean",
     "bar",
+    "chain_mean",
     "covariance_trace_ratio",
     "energy_distance",
     "ess",
+    "histogram_distance",
     "mmd",
     "mutual_information",
     "mutual_information_matrix",
+    "r_hat",
     "reweight",
     "sampling_floor",
     "sliced_wasserstein2",

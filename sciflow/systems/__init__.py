@@ -15,11 +15,14 @@ from sciflow.systems.particles import (
     MeanFree,
     ParticleSystem,
 )
+from sciflow.systems.planar_cluster import PlanarCluster, planar_cluster
 from sciflow.systems.population import Ensemble
+from sciflow.systems.sampling import Chains, hmc_chains
 from sciflow.systems.table import SYSTEMS, make_system
 
 __all__ = [
     "SYSTEMS",
+    "Chains",
     "DoubleWell",
     "DoubleWellParticles",
     "Ensemble",
@@ -35,7 +38,10 @@ __all__ = [
     "MuellerBrown",
     "ParticleSystem",
     "Phi4",
+    "PlanarCluster",
     "Ring",
     "System",
+    "hmc_chains",
     "make_system",
+    "planar_cluster",
 ]
