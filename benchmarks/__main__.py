@@ -10,6 +10,7 @@ from sciflow import DataError
 BENCHMARKS = {
     "imports": "benchmarks.imports",
     "integrators": "benchmarks.integrators",
+    "particles": "benchmarks.particles",
     "single_cell": "benchmarks.single_cell",
 }
 

@@ -8,6 +8,7 @@ from sciflow.cnf.base import BASES, Base, StandardBase
 from sciflow.cnf.boltzmann import BoltzmannGenerator, WeightedSamples
 from sciflow.cnf.boltzmann_chains import FlowChains, annealed_free_energy, flow_chains
 from sciflow.cnf.equivariant import ParticleField
+from sciflow.cnf.energy_recipe import EnergyOptions, fit_energy
 from sciflow.cnf.fields import FIELDS
 from sciflow.cnf.flow_matching import CoupledPairs, FlowMatching, IndependentPairs
 from sciflow.cnf.likelihood import MaximumLikelihood
@@ -26,6 +27,7 @@ __all__ = [
     "BoltzmannGenerator",
     "ContinuousFlow",
     "CoupledPairs",
+    "EnergyOptions",
     "FitOptions",
     "FlowChains",
     "FlowMatching",
@@ -42,6 +44,7 @@ __all__ = [
     "VelocityMLP",
     "WeightedSamples",
     "annealed_free_energy",
+    "fit_energy",
     "fit_particles",
     "fit_samples",
     "flow_chains",

@@ -23,7 +23,6 @@ import torch
 from torch import nn
 
 from sciflow.cnf.velocity import N_TIME, time_features
-from sciflow.nn import silu_along
 from sciflow.shapes import Float, Tensor
 
 #: Distance, in units of the length of a field, below which radial functions become flat.
@@ -231,10 +230,12 @@ class _Network(nn.Module):
 
     def along(self, h: Tensor, dh: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs, and their derivatives where the features change by ``dh``."""
-        dh = dh[None]
         for layer, shift in zip(self.layers, self._shifts(c), strict=True):
-            h, dh = silu_along(layer(h) + shift, layer(dh))
-        return self.last(h), nn.functional.linear(dh[0], self.last.weight)
+            z = layer(h) + shift
+            gate = torch.sigmoid(z)
+            h = z * gate
+            dh = layer(dh) * (gate + h * (1 - gate))
+        return self.last(h), nn.functional.linear(dh, self.last.weight)
 
     def _shifts(self, c: Tensor) -> tuple[Tensor, ...]:
         return self.condition(c).chunk(len(self.layers), -1)

@@ -34,9 +34,7 @@ class FlowMatching(nn.Module):
         z, x, *context = batch
         y = self.model.to_unit(x)
         line = self.model.wrapped(y - z)
-        u = torch.rand(
-            len(z), 1, generator=self.generator, dtype=z.dtype, device=z.device
-        )
+        u = torch.rand(len(z), 1, generator=self.generator, dtype=z.dtype, device=z.device)
         half = len(z) // 2
         t = torch.cat([u[:half], 1 - (1 - u[half:]) ** 3])
         off = self.model.field(t[:, 0], z + t * line, *context) - line
@@ -56,7 +54,8 @@ class CoupledPairs:
     Args:
         flow: whose base and unit of length count; not changed.
         x: data (N, d).
-        n_pairs: number of pairs to make, rounded up to whole pools.
+        n_pairs: number of pairs to make, rounded up to whole pools; None makes as many as there
+            are data, but 20 000 at least and 100 000 at most.
         pool: points of one transport problem.
         seed: seed of the deals and draws.
 
@@ -68,12 +67,13 @@ class CoupledPairs:
         self,
         flow: ContinuousFlow,
         x: Float[Tensor, "n dim"],
-        n_pairs: int = 20_000,
-        pool: int = 512,
+        n_pairs: int | None = None,
+        pool: int = 256,
         seed: int = 0,
     ) -> None:
         generator = torch.Generator(x.device).manual_seed(seed)
         pool = min(pool, len(x))
+        n_pairs = n_pairs or max(20_000, min(100_000, len(x)))
         parts, rows = [], torch.zeros(0, dtype=torch.int64, device=x.device)
         with torch.no_grad():
             for _ in range(-(-n_pairs // pool)):
@@ -120,7 +120,7 @@ class IndependentPairs:
         if context is not None and len(context) != len(x):
             raise DataError(f"context has {len(context)} rows, x has {len(x)}")
         self.base = flow.base
-        self.data = (x,) if context is None else (x, context)
+        self.data: tuple[Tensor, ...] = (x,) if context is None else (x, context)
 
     @property
     def device(self) -> torch.device:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sciflow.train import Loss, Source
 
@@ -40,9 +40,10 @@ class Mixture(nn.Module):
 
     def forward(self, batch: Mapping[str, Any]) -> Loss:
         """Weighted sum; the metrics are those of the parts, ``PART/METRIC``."""
-        value, metrics = torch.zeros((), device=next(self.parameters()).device), {}
+        value = torch.zeros((), device=next(self.parameters()).device)
+        metrics: dict[str, Tensor] = {}
         for name, part in self.parts.items():
-            part.generator = self.generator
+            part.generator = self.generator  # type: ignore[assignment]
             loss = part(batch[name])
             value = value + self.weights[name] * loss.value
             metrics |= {f"{name}/{key}": x for key, x in loss.metrics.items()}

@@ -141,6 +141,7 @@ class ContinuousFlow(nn.Module, Distribution):
             raise ValueError(f"scale must be positive; got {scale.tolist()}")
         self.register_buffer("scale", scale)
         self.history: History | None = None
+        self.interrupted = False
         self._stream: torch.Generator | None = None
         Distribution.__init__(self, event_shape=torch.Size([self.dim]), validate_args=False)
 
@@ -217,7 +218,8 @@ class ContinuousFlow(nn.Module, Distribution):
         """Data that the flow makes of latent variables ``z`` (..., d)."""
         y = self._checked(z, "z").reshape(-1, self.dim)
         t = torch.tensor([0.0, 1.0], dtype=torch.float64)
-        return self.to_data_units(self._solve(y, t, self._context(context, z))[-1]).reshape(z.shape)
+        y = self._solve(y, t, self._context(context, z))[-1]
+        return self.to_data_units(y).reshape(z.shape)
 
     def to_latent(
         self, x: Float[Tensor, "*batch dim"], context: Float[Tensor, "*any c"] | None = None
@@ -433,7 +435,6 @@ class ContinuousFlow(nn.Module, Distribution):
 
     def _inward(self, x: Tensor) -> Tensor:
         return self.to_unit(self._checked(x, "x")).reshape(-1, self.dim)
-
 
 
 def load(path: str | Path) -> ContinuousFlow:

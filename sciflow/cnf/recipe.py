@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,8 @@ from sciflow.shapes import Float, Tensor
 from sciflow.train import FitResult, Samples, Source, StopTraining, Trainer
 from sciflow.train.batch import require_finite, to_tensor
 
+Evaluate = Callable[[nn.Module], float | Mapping[str, float]]
+
 _log = logging.getLogger(__name__)
 
 # Up to this many dimensions the closed-form trace costs less than it saves in variance.
@@ -42,6 +44,11 @@ class FitOptions:
     residual: bool = False
     """Add each hidden layer to the one before: for sharp or thin structures, with a depth of 4
     or more."""
+    plane_waves: int = 0
+    """Plane waves of random direction among the features of the network, for structures much
+    thinner than the whole."""
+    wavelength: float = 2.0
+    """Scale of their wavelengths, in standard deviations of the samples."""
     trace: Literal["auto", "exact", "hutchinson"] = "auto"
     """Divergence in training and afterwards; "auto" is exact up to 8 dimensions."""
     coupling: Literal["ot", "independent"] = "ot"
@@ -102,6 +109,20 @@ class FitOptions:
         if self.coupling not in ("ot", "independent"):
             raise ValueError(f"coupling must be 'ot' or 'independent'; got {self.coupling!r}")
 
+    def maximum_likelihood(self, flow: ContinuousFlow) -> MaximumLikelihood:
+        """The objective of the likelihood training."""
+        return MaximumLikelihood(
+            flow, self.n_steps, self.method, self.error_penalty, self.kinetic, self.jacobian
+        )
+
+    def matching_source(
+        self, flow: ContinuousFlow, x: Tensor, context: Tensor | None = None
+    ) -> Source:
+        """The pairs of the flow matching; those of a conditional flow are independent."""
+        if self.coupling == "ot" and context is None:
+            return CoupledPairs(flow, x, seed=self.seed)
+        return IndependentPairs(flow, x, context)
+
     def trainer(self, stage: str, steps: int, batch: int, lr: float, **more: Any) -> Trainer:
         """The trainer of one stage."""
         return Trainer(
@@ -144,7 +165,7 @@ def fit_samples(
 
     Returns:
         The flow in eval mode, with ``history`` of the last stage. After Ctrl-C it is what the
-        fit had reached.
+        fit had reached, and ``interrupted`` is set.
 
     Raises:
         DataError: fewer than two samples, values that are not finite, a coordinate that is
@@ -162,7 +183,9 @@ def fit_samples(
     """
     settings = FitOptions(**options)
     x, context = check_samples(x, context)
-    flow = build_flow(x, context, periods, field, base, settings)
+    n_context = 0 if context is None else context.shape[1]
+    units = units_of(x, periods)
+    flow = build_flow(x.shape[1], *units, settings, n_context, periods, field, base)
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(x), generator=generator)
     n_held = max(1, min(4000, round(settings.validation * len(x))))
@@ -171,27 +194,16 @@ def fit_samples(
     train, test = (tuple(side) for side in zip(*parts, strict=True))
 
     if settings.matching_steps:
-        source: Source
-        if settings.coupling == "ot" and context is None:
-            source = CoupledPairs(flow, train[0], seed=settings.seed)
-        else:
-            source = IndependentPairs(flow, *train)
+        source = settings.matching_source(flow, *train)
         trainer = settings.trainer(
             "matching", settings.matching_steps, settings.matching_batch, settings.matching_lr
         )
         result = run(trainer, FlowMatching(flow), source, settings)
-        flow = _flow(result)
+        flow = as_flow(result)
         if result.interrupted:
             return flow
     if settings.likelihood_steps:
-        objective = MaximumLikelihood(
-            flow,
-            settings.n_steps,
-            settings.method,
-            settings.error_penalty,
-            settings.kinetic,
-            settings.jacobian,
-        )
+        objective = settings.maximum_likelihood(flow)
         trainer = settings.trainer(
             "likelihood",
             settings.likelihood_steps,
@@ -205,7 +217,7 @@ def fit_samples(
         before = check.nll(flow) if settings.matching_steps else math.inf
         start = copy.deepcopy(flow)
         result = run(trainer, objective, Samples(*train), settings, check)
-        flow = _flow(result)
+        flow = as_flow(result)
         if check.nll(flow) > before:  # possible only where the likelihood training failed
             _log.warning("the likelihood training did not improve on the flow matching")
             start.history = flow.history
@@ -245,10 +257,11 @@ class TightSolve:
     @torch.no_grad()
     def nll(self, model: ContinuousFlow) -> float:
         """Mean of -log p on the held-out samples, by the tight solve."""
-        test = [part.to(model.shift) for part in self.test]
+        x, *context = (part.to(model.shift) for part in self.test)
+        features = context[0] if context else None
         tight = model.with_solver("dopri5", 1e-6, 1e-6)
         stream = torch.Generator(model.shift.device).manual_seed(0)
-        return -float(tight.log_prob(*test, generator=stream).double().mean())
+        return -float(tight.log_prob(x, features, stream).double().mean())
 
 
 def check_samples(x: Any, context: Any = None) -> tuple[Tensor, Tensor | None]:
@@ -278,40 +291,52 @@ def check_samples(x: Any, context: Any = None) -> tuple[Tensor, Tensor | None]:
     return samples, features
 
 
-def build_flow(
-    x: Float[Tensor, "n dim"],
-    context: Tensor | None,
-    periods: Mapping[int, float] | None,
-    field: VectorField | None,
-    base: Base | None,
-    settings: FitOptions,
-) -> ContinuousFlow:
-    """An untrained flow in the units of the samples.
+def units_of(
+    x: Float[Tensor, "n dim"], periods: Mapping[int, float] | None
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column; of a periodic one the middle, and 1.
 
     Raises:
-        DataError: a coordinate is constant.
+        DataError: a column is constant.
     """
     shift, scale = x.double().mean(0), x.double().std(0)
-    periodic = dict(periods or {})
     for i in range(x.shape[1]):
-        if i in periodic:
-            shift[i] = 0.0
+        if i in (periods or {}):
+            shift[i], scale[i] = (x[:, i].min() + x[:, i].max()) / 2, 1.0
         elif not float(scale[i]) > 0:
             raise DataError(f"column {i} of x has the same value in all samples: no density")
+    return shift, scale
+
+
+def build_flow(
+    dim: int,
+    shift: Float[Tensor, " dim"] | float,
+    scale: Float[Tensor, " dim"] | float,
+    settings: FitOptions,
+    n_context: int = 0,
+    periods: Mapping[int, float] | None = None,
+    field: VectorField | None = None,
+    base: Base | None = None,
+) -> ContinuousFlow:
+    """An untrained flow; arguments as those of `ContinuousFlow` and `fit_samples`."""
     if field is None:
         field = VelocityMLP(
-            x.shape[1],
+            dim,
             settings.width,
             settings.depth,
-            n_context=0 if context is None else context.shape[1],
-            periodic=periodic,
+            n_context=n_context,
+            periodic=periods or (),
             residual=settings.residual,
+            plane_waves=settings.plane_waves,
+            wavelength=settings.wavelength,
             generator=torch.Generator().manual_seed(settings.seed),
         )
     trace = settings.trace
     if trace == "auto":
-        trace = "exact" if x.shape[1] <= EXACT_DIM else "hutchinson"
-    return ContinuousFlow(field, base, trace, periods=periodic, shift=shift, scale=scale)
+        trace = "exact" if dim <= EXACT_DIM else "hutchinson"
+    return ContinuousFlow(
+        field, base, trace, dim=dim, periods=dict(periods or {}), shift=shift, scale=scale
+    )
 
 
 def run(
@@ -319,7 +344,7 @@ def run(
     objective: nn.Module,
     source: Source,
     settings: FitOptions,
-    check: TightSolve | None = None,
+    check: Evaluate | None = None,
 ) -> FitResult:
     """One stage, from its checkpoint where there is one to go on from."""
     out = trainer.out
@@ -330,9 +355,9 @@ def run(
     return result
 
 
-def _flow(result: FitResult) -> ContinuousFlow:
+def as_flow(result: FitResult) -> ContinuousFlow:
+    """The flow of a stage, with its history."""
     flow = result.model
     assert isinstance(flow, ContinuousFlow)
-    flow.history = result.history
+    flow.history, flow.interrupted = result.history, result.interrupted
     return flow
-

@@ -5,15 +5,19 @@ from __future__ import annotations
 from sciflow.data.cells import Cells, read_cells
 from sciflow.data.datasets import DATASETS, Dataset
 from sciflow.data.registry import DatasetStatus, fetch, find, listing, path
+from sciflow.data.samples import Table, read_samples, write_samples
 
 __all__ = [
     "DATASETS",
     "Cells",
     "Dataset",
     "DatasetStatus",
+    "Table",
     "fetch",
     "find",
     "listing",
     "path",
     "read_cells",
+    "read_samples",
+    "write_samples",
 ]

@@ -13,13 +13,17 @@ from sciflow.plots.cells import (
     trajectories,
     velocity_field,
 )
+from sciflow.plots.flows import density, flow_lines, samples_over_time
 from sciflow.plots.training import history
 
 __all__ = [
     "ScoreRow",
+    "density",
+    "flow_lines",
     "history",
     "marginals",
     "predicted_against_held_out",
+    "samples_over_time",
     "scores",
     "trajectories",
     "velocity_field",

@@ -19,9 +19,11 @@ from sciflow.systems.planar_cluster import PlanarCluster, planar_cluster
 from sciflow.systems.population import Ensemble
 from sciflow.systems.sampling import Chains, hmc_chains
 from sciflow.systems.table import SYSTEMS, make_system
+from sciflow.systems.toys import TOYS, ToyDensity
 
 __all__ = [
     "SYSTEMS",
+    "TOYS",
     "Chains",
     "DoubleWell",
     "DoubleWellParticles",
@@ -41,6 +43,7 @@ __all__ = [
     "PlanarCluster",
     "Ring",
     "System",
+    "ToyDensity",
     "hmc_chains",
     "make_system",
     "planar_cluster",

@@ -49,7 +49,8 @@ def planar_cluster(
     Args:
         system: the particles.
         kT: thermal energy, in the unit of the potential.
-        spacing: of the grids, in the unit of length; the error falls faster than any power.
+        spacing: of the grids, in the unit of length. The error falls faster than any power of it
+            where pairs cannot meet, as its square where they can.
 
     Raises:
         ValueError: not four particles in the plane, or a number is not positive.

@@ -40,10 +40,13 @@ class ToyDensity(ABC):
         """Log-density at ``x`` (B, 2), shape (B,), exact to rounding."""
         return torch.cat([self._log_prob(part) for part in x.split(_BLOCK)])
 
-    @lru_cache(maxsize=16)  # noqa: B019  - densities have no state, and are few
     def entropy(self) -> float:
-        """Entropy in nats, by the trapezoidal rule on a square of spacing ``grain`` / 3."""
-        n = math.ceil(6 * self.reach / self.grain)
+        """Entropy in nats, by the trapezoidal rule on a square of spacing ``grain`` / 2.
+
+        The noise makes the density analytic, so that the rule converges exponentially: twice
+        as fine a grid changes nothing above 1e-6. A few seconds for the spirals.
+        """
+        n = math.ceil(4 * self.reach / self.grain)
         line = torch.linspace(-self.reach, self.reach, n + 1, dtype=torch.float64)
         log_p = self.log_prob(torch.cartesian_prod(line, line))
         return -float((log_p.exp() * log_p).sum()) * (2 * self.reach / n) ** 2

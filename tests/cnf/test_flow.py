@@ -25,7 +25,7 @@ def case(request, generator, dtype, device):
     """A flow of each kind, data for it, and its context."""
     kind = request.param
     options = {
-        "residual": {"residual": True},
+        "residual": {"residual": True, "plane_waves": 5},
         "conditional": {"n_context": 2},
         "periodic": {"periodic": (1,)},
     }
