@@ -7,8 +7,8 @@ Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, "FFJORD", ICLR 2019, arXiv:18
 from sciflow.cnf.base import BASES, Base, StandardBase
 from sciflow.cnf.boltzmann import BoltzmannGenerator, WeightedSamples
 from sciflow.cnf.boltzmann_chains import FlowChains, annealed_free_energy, flow_chains
-from sciflow.cnf.equivariant import ParticleField
 from sciflow.cnf.energy_recipe import EnergyOptions, fit_energy
+from sciflow.cnf.equivariant import ParticleField
 from sciflow.cnf.fields import FIELDS
 from sciflow.cnf.flow_matching import CoupledPairs, FlowMatching, IndependentPairs
 from sciflow.cnf.likelihood import MaximumLikelihood

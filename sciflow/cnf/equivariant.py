@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from sciflow.cnf.velocity import N_TIME, time_features
 from sciflow.shapes import Float, Tensor
 
+_N_TIME = 8
 #: Distance, in units of the length of a field, below which radial functions become flat.
 _SOFT = 0.1
 #: Distance up to which they are resolved.
@@ -143,7 +143,7 @@ class ParticleField(nn.Module):
         q = x.unflatten(1, (n, self.space_dim)) / self.length
         lines = (q[:, :, None] - q[:, None]).flatten(1, 2)  # r_ij = q_i - q_j, (B, N N, d)
         square = lines.index_select(1, self._pairs).square().sum(-1)
-        clock = time_features(t.to(x))
+        clock = _time_features(t.to(x))
         pair, slope = self._pair_functions(square, clock, tangent)
 
         # Where i moves along r_ij, r_ik^2 / 2 changes by r_ik . r_ij: a derivative is r_ij times
@@ -215,7 +215,7 @@ class _Network(nn.Module):
         self, n_in: int, n_out: int, width: int, depth: int, generator: torch.Generator | None
     ) -> None:
         super().__init__()
-        self.condition = _linear(N_TIME, depth * width, True, generator)
+        self.condition = _linear(_N_TIME, depth * width, True, generator)
         sizes = [n_in, *[width] * depth]
         self.layers = nn.ModuleList(
             [_linear(a, b, False, generator) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
@@ -239,6 +239,13 @@ class _Network(nn.Module):
 
     def _shifts(self, c: Tensor) -> tuple[Tensor, ...]:
         return self.condition(c).chunk(len(self.layers), -1)
+
+
+def _time_features(t: Tensor) -> Tensor:
+    """Time in [0, 1], a logarithm that resolves its end, and waves, (1 or B, n_time)."""
+    t = t.reshape(-1, 1)
+    waves = math.pi * t * torch.arange(1, 4, dtype=t.dtype, device=t.device)
+    return torch.cat([t, -0.3 * (1.02 - t).log() - 0.5, waves.sin(), waves.cos()], 1)
 
 
 def _linear(n_in: int, n_out: int, bias: bool, generator: torch.Generator | None) -> nn.Linear:
