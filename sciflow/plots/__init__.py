@@ -5,6 +5,7 @@ Every function returns the axes it drew on, and none shows or saves a figure.
 
 from __future__ import annotations
 
+from sciflow.plots.boltzmann import weighted_histogram
 from sciflow.plots.cells import (
     ScoreRow,
     marginals,
@@ -27,4 +28,5 @@ __all__ = [
     "scores",
     "trajectories",
     "velocity_field",
+    "weighted_histogram",
 ]
