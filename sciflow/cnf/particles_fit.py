@@ -162,7 +162,9 @@ def fit_particles(
             f"x must be at least two samples (M, {n_particles} d); got {tuple(x.shape)}"
         )
     require_finite(x, "x")
-    flow = particle_flow(x, n_particles, settings)
+    flow = particle_flow(
+        n_particles, x.shape[1] // n_particles, scale_of(x, n_particles), settings
+    )
     x = flow.base.centred(x)
     if settings.matching_steps:
         source = AlignedPairs(flow.base, x, settings.alignment)
@@ -188,7 +190,9 @@ def tune(
 ) -> ContinuousFlow:
     """The second stage of `fit_particles` for a flow of any origin; arguments as there.
 
-    Without samples the reverse divergence stands alone, without an energy the likelihood.
+    Without samples the reverse divergence stands alone, without an energy the likelihood. From
+    the energy alone, an untrained `particle_flow` finds what its base reaches, if wells are not
+    far apart.
     """
     objectives: dict[str, nn.Module] = {}
     sources: dict[str, Any] = {}
@@ -219,21 +223,21 @@ def tune(
 
 
 def particle_flow(
-    x: Float[Tensor, "n dim"], n_particles: int, settings: ParticleOptions
+    n_particles: int, space_dim: int, scale: float, settings: ParticleOptions
 ) -> ContinuousFlow:
-    """An untrained flow in the units of samples ``x`` (M, N d)."""
-    space_dim = x.shape[1] // n_particles
-    q = x.unflatten(1, (n_particles, space_dim)).double()
-    square = float((q - q.mean(1, keepdim=True)).square().sum((1, 2)).mean())
-    scale = math.sqrt(square / ((n_particles - 1) * space_dim))
-    if scale == 0:
-        raise DataError("all particles of all samples are at one point")
-    # Mean distance of a pair, about.
-    length = math.sqrt(2 * square / (n_particles - 1))
+    """An untrained flow of N particles in d dimensions.
+
+    Args:
+        n_particles: N.
+        space_dim: d.
+        scale: root mean square distance of a particle's coordinate from the mean, about; the
+            density of the base has this width.
+        settings: of the field.
+    """
     field = ParticleField(
         n_particles,
         space_dim,
-        length,
+        scale * math.sqrt(2 * space_dim),  # root mean square distance of a pair
         settings.channels,
         settings.width,
         settings.depth,
@@ -241,8 +245,17 @@ def particle_flow(
         generator=torch.Generator().manual_seed(settings.seed),
     )
     field.compiled = settings.compile
-    base = MeanFreeGaussian(n_particles, space_dim, scale)
-    return ContinuousFlow(field, base, "exact")
+    return ContinuousFlow(field, MeanFreeGaussian(n_particles, space_dim, scale), "exact")
+
+
+def scale_of(x: Float[Tensor, "n dim"], n_particles: int) -> float:
+    """Standard deviation of the orthonormal mean-free coordinates of samples (M, N d)."""
+    q = x.unflatten(1, (n_particles, -1)).double()
+    square = (q - q.mean(1, keepdim=True)).square().sum((1, 2)).mean()
+    scale = math.sqrt(float(square) / ((n_particles - 1) * q.shape[2]))
+    if scale == 0:
+        raise DataError("all particles of all samples are at one point")
+    return scale
 
 
 def _evaluation(
