@@ -1,12 +1,15 @@
 """Boltzmann generators of DW4 and LJ13, against quadrature and long Markov chains.
 
 The chains that a flow is trained on, those that it is scored on, and a third set for the floor
-come from different seeds. Flows and chains are kept in ``runs/particles``; what is there is not
-computed again.
+come from different seeds. Flows, chains and rows are kept in ``runs/particles``; what is there is
+not computed again.
 """
 
+import json
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,14 @@ SYSTEM, LJ = DoubleWellParticles(), LennardJones()
 #: Bins of the energy, which lie between -26 and -8 kT, and of the distance of a pair.
 ENERGIES = torch.linspace(-26.0, -12.0, 36, dtype=torch.float64)
 DISTANCES = torch.linspace(1.0, 8.0, 71, dtype=torch.float64)
+
+
+def kept(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A row that was computed before, or is now."""
+    path = KEEP / f"{name.replace(' ', '-').replace(',', '')}.json"
+    if not path.is_file():
+        path.write_text(json.dumps(compute()))
+    return json.loads(path.read_text())
 
 
 def chains(seed: int) -> torch.Tensor:
@@ -123,7 +134,7 @@ def score(
     it, while the samples of the flow know nothing of them.
     """
     tight = flow.double().with_solver("dopri5", tolerance, tolerance)
-    bg = cnf.BoltzmannGenerator(tight, system.potential, chunk=512)
+    bg = cnf.BoltzmannGenerator(tight, system.potential, chunk=1024)
     random = torch.Generator(flow.shift.device).manual_seed(1000 + seed)
     drawn = bg.sample(n, random)
     one = drawn.free_energy(random)
@@ -198,14 +209,16 @@ def run(device: str) -> dict[str, Any]:
     for seed in SEEDS:
         for stage, (flow, notes) in flows(seed, device).items():
             name = f"{stage}, seed {seed}"
-            target = chains(SCORE)[::15].flatten(0, 1)  # 300 transitions apart
-            row = score(flow, SYSTEM, target, N_SAMPLES, 1e-6, seed)
+            target = chains(SCORE)[::30].flatten(0, 1)  # 600 transitions apart
+            solve = partial(score, flow, SYSTEM, target, N_SAMPLES, 1e-6, seed)
+            row = kept(name, solve)
             fits[name] = {**row, "F_exact": exact.free_energy, "train_cpu_s": notes["cpu_s"]}
             if stage == "tuned":
-                shapes[name] = histograms(flow, exact, seed)
+                shapes[name] = kept(f"{name}-tv", partial(histograms, flow, exact, seed))
                 stability[name] = {f"eval {k + 1}": v for k, v in enumerate(notes["ess"])}
     flow, notes = lj_flow(device)
-    row = score(flow, LJ, lj_chains(SCORE)[::8].flatten(0, 1), N_LJ, 1e-5, 0)
+    target = lj_chains(SCORE)[::8].flatten(0, 1)
+    row = kept("lj13, seed 0", partial(score, flow, LJ, target, N_LJ, 1e-5, 0))
     lj = {"flow matching, seed 0": {**row, "train_cpu_s": notes["cpu_s"]}}
     n = min(row["effective"] for row in shapes.values())
     chain = {
