@@ -8,6 +8,7 @@ from sciflow import DataError
 
 #: name -> module with ``run(device) -> dict``
 BENCHMARKS = {
+    "cnf": "benchmarks.cnf",
     "imports": "benchmarks.imports",
     "integrators": "benchmarks.integrators",
     "particles": "benchmarks.particles",

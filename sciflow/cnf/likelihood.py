@@ -33,9 +33,9 @@ class MaximumLikelihood(nn.Module):
     def __init__(
         self,
         model: ContinuousFlow,
-        n_steps: int = 8,
+        n_steps: int = 6,
         method: str = "bosh3",
-        error_penalty: float = 1.0,
+        error_penalty: float = 30.0,
         kinetic: float = 0.0,
         jacobian: float = 0.0,
     ) -> None:

@@ -41,9 +41,8 @@ class FitOptions:
     """Width of the hidden layers."""
     depth: int = 3
     """Number of hidden layers."""
-    residual: bool = False
-    """Add each hidden layer to the one before: for sharp or thin structures, with a depth of 4
-    or more."""
+    residual: bool = True
+    """Add each hidden layer to the one before."""
     plane_waves: int = 0
     """Plane waves of random direction among the features of the network, for structures much
     thinner than the whole."""
@@ -54,24 +53,25 @@ class FitOptions:
     coupling: Literal["ot", "independent"] = "ot"
     """Pairs of base and data in flow matching: "ot" (minibatch optimal transport: straighter
     paths) or "independent"."""
-    matching_steps: int = 4000
+    matching_steps: int = 8000
     """Updates of the flow matching; 0 leaves it out."""
     matching_batch: int = 512
     """Pairs per update of the flow matching."""
     matching_lr: float = 2e-3
     """Learning rate of the flow matching (Adam, cosine decay to zero)."""
-    likelihood_steps: int = 2000
+    likelihood_steps: int = 400
     """Updates of the likelihood; 0 leaves it out."""
     likelihood_batch: int = 256
     """Samples per update of the likelihood."""
-    likelihood_lr: float = 1e-3
+    likelihood_lr: float = 5e-4
     """Learning rate of the likelihood (Adam, cosine decay to zero)."""
-    n_steps: int = 8
+    n_steps: int = 6
     """Constant integration steps in the likelihood training."""
     method: str = "bosh3"
     """Method of these steps, one with an error estimate: bosh3, dopri5, tsit5."""
-    error_penalty: float = 1.0
-    """Weight of the solver's squared error in the likelihood training."""
+    error_penalty: float = 30.0
+    """Weight of the solver's squared error in the likelihood training. At 1 and few steps the
+    optimiser still gains more from the solver's error than it pays."""
     kinetic: float = 0.0
     """Weight of the kinetic energy in the likelihood training: smoother, straighter fields."""
     jacobian: float = 0.0

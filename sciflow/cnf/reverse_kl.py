@@ -41,9 +41,9 @@ class ReverseKL(nn.Module):
         model: ContinuousFlow,
         energy: Energy,
         kT: float = 1.0,
-        n_steps: int = 8,
+        n_steps: int = 6,
         method: str = "bosh3",
-        error_penalty: float = 1.0,
+        error_penalty: float = 30.0,
         ceiling: float | None = None,
     ) -> None:
         super().__init__()

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from sciflow.cnf import ContinuousFlow
-from sciflow.plots.style import GREY, axes, columns, plane, time_colors, time_map
+from sciflow.plots.style import CATEGORIES, GREY, axes, columns, plane, time_map
 from sciflow.shapes import Float, Tensor
 
-Bounds = tuple[float, float, float, float]
+Bounds = tuple[float | int, float | int, float | int, float | int]
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ def flow_lines(
 def samples_over_time(
     flow: ContinuousFlow,
     ax: Any = None,
-    times: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    times: Sequence[float | int] = (0.0, 0.25, 0.5, 0.75, 1.0),
     n: int = 2000,
     dims: tuple[int, int] = (0, 1),
     context: Float[Tensor, " c"] | None = None,
@@ -151,9 +151,9 @@ def samples_over_time(
     paths = columns(_paths(flow, grid, n, context, seed)[-len(values) :], dims, "x")
     x0, x1, y0, y1 = _bounds(paths.reshape(-1, 2))
     width = 1 / len(values)
-    for i, (t, color) in enumerate(zip(values, time_colors([0, *values, 1])[1:-1], strict=True)):
+    for i, t in enumerate(values):
         panel = ax.inset_axes((i * width, 0, 0.94 * width, 1))
-        panel.scatter(*paths[i].T, s=2, color=color, alpha=0.5, linewidths=0)
+        panel.scatter(*paths[i].T, s=2, color=CATEGORIES[0], alpha=0.6, linewidths=0)
         panel.set(xlim=(x0, x1), ylim=(y0, y1), xticks=[], yticks=[], aspect="equal")
         panel.set_title(f"t = {t:g}", fontsize="medium")
         panel.spines[:].set_color(GREY)

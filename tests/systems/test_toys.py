@@ -25,7 +25,7 @@ def test_every_density_has_a_truth():
 @pytest.mark.parametrize("name", TOYS)
 def test_density_integrates_to_one(name):
     toy = TOYS[name]
-    n = math.ceil(4 * toy.reach / toy.grain)
+    n = math.ceil(3 * toy.reach / toy.grain)
     if name == "checkerboard":
         n = 64
     step = 2 * toy.reach / n
@@ -42,7 +42,7 @@ def test_samples_have_the_entropy(name):
     assert x.shape == (n, 2) and float(x.abs().max()) < toy.reach
     log_p, entropy = toy.log_prob(x), toy.entropy()
     error = float(log_p.std()) / math.sqrt(n)
-    assert abs(float(-log_p.mean()) - entropy) <= 5 * error
+    assert abs(float(-log_p.mean()) - entropy) < 5 * error + 1e-9
     value, published_error = PUBLISHED[name]
     assert abs(entropy - value) < 4 * published_error
 
