@@ -63,6 +63,14 @@ class ParticleField(nn.Module):
         (torch.Size([10, 8]), torch.Size([10]))
     """
 
+    centers: Tensor
+    _i: Tensor
+    _j: Tensor
+    _edges: Tensor
+    _pairs: Tensor
+    _place: Tensor
+    _place_or_none: Tensor
+
     def __init__(
         self,
         n_particles: int,
