@@ -12,6 +12,7 @@ BENCHMARKS = {
     "imports": "benchmarks.imports",
     "integrators": "benchmarks.integrators",
     "nct": "benchmarks.nct",
+    "particles": "benchmarks.particles",
     "single_cell": "benchmarks.single_cell",
 }
 

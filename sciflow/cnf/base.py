@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import Distribution
 
+from sciflow.cnf.particles import MeanFreeGaussian
 from sciflow.shapes import Float, Tensor
 
 
@@ -115,7 +116,7 @@ class TorchBase(nn.Module):
 
 
 #: name in a saved flow -> class; a new one is a line here and has ``config``.
-BASES: dict[str, type[nn.Module]] = {"standard": StandardBase}
+BASES: dict[str, type[nn.Module]] = {"standard": StandardBase, "mean_free": MeanFreeGaussian}
 
 
 def check_periodic(dim: int, periodic: Iterable[int]) -> tuple[int, ...]:

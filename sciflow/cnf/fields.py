@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import nn
 
+from sciflow.cnf.equivariant import ParticleField
 from sciflow.cnf.velocity import VelocityMLP
 from sciflow.shapes import Tensor
 
 VectorField = Callable[..., Tensor]
 
 #: name in a saved flow -> class; a new one is a line here and has ``config``.
-FIELDS: dict[str, type[nn.Module]] = {"mlp": VelocityMLP}
+FIELDS: dict[str, type[nn.Module]] = {"mlp": VelocityMLP, "particles": ParticleField}
 
 
 class Bound:

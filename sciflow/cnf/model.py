@@ -229,6 +229,15 @@ class ContinuousFlow(nn.Module, Distribution):
         z = self._solve(self._inward(x), t, self._context(context, x))[-1]
         return self.wrapped(z).reshape(x.shape)
 
+    def to_data_with_log_prob(
+        self, z: Float[Tensor, "batch dim"], context: Float[Tensor, "*any c"] | None = None
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        """Data of latent variables ``z`` (B, d), and their log-densities (B,), in one pass."""
+        y = self._checked(z, "z")
+        moved, log_det = self._move(y, 0.0, 1.0, self._context(context, z), None)
+        log_p = self.base.log_prob(y) - log_det - self.scale.log().sum()
+        return self.to_data_units(moved), log_p
+
     def path(
         self,
         z: Float[Tensor, "batch dim"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sciflow.metrics.chains import Mean, chain_mean, r_hat
 from sciflow.metrics.discrepancy import covariance_trace_ratio, energy_distance, mmd
 from sciflow.metrics.free_energy import (
     Bound,
@@ -11,6 +12,7 @@ from sciflow.metrics.free_energy import (
     stratified_bar,
     variational_bound,
 )
+from sciflow.metrics.histogram import histogram_distance
 from sciflow.metrics.information import mutual_information, mutual_information_matrix
 from sciflow.metrics.surfaces import (
     Difference,
@@ -32,18 +34,22 @@ __all__ = [
     "Bound",
     "Difference",
     "Estimate",
+    "Mean",
     "Surface",
     "bar",
     "between",
     "blocks",
+    "chain_mean",
     "covariance_trace_ratio",
     "energy_distance",
     "ess",
     "free_energy_difference",
     "free_energy_surface",
+    "histogram_distance",
     "mmd",
     "mutual_information",
     "mutual_information_matrix",
+    "r_hat",
     "reweight",
     "sampling_floor",
     "sliced_wasserstein2",

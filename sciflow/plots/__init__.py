@@ -5,6 +5,7 @@ Every function returns the axes it drew on, and none shows or saves a figure.
 
 from __future__ import annotations
 
+from sciflow.plots.boltzmann import weighted_histogram
 from sciflow.plots.cells import (
     ScoreRow,
     marginals,
@@ -35,4 +36,5 @@ __all__ = [
     "spectrum",
     "trajectories",
     "velocity_field",
+    "weighted_histogram",
 ]

@@ -16,7 +16,9 @@ from sciflow.systems.particles import (
     MeanFree,
     ParticleSystem,
 )
+from sciflow.systems.planar_cluster import PlanarCluster, planar_cluster
 from sciflow.systems.population import Ensemble
+from sciflow.systems.sampling import Chains, hmc_chains
 from sciflow.systems.table import SYSTEMS, make_system
 from sciflow.systems.toys import TOYS, ToyDensity
 from sciflow.systems.trajectories import conformations, to_trajectory
@@ -25,6 +27,7 @@ from sciflow.systems.velocities import check_velocities, equipartition
 __all__ = [
     "SYSTEMS",
     "TOYS",
+    "Chains",
     "Conformations",
     "DoubleWell",
     "DoubleWellParticles",
@@ -42,12 +45,15 @@ __all__ = [
     "MuellerBrown",
     "ParticleSystem",
     "Phi4",
+    "PlanarCluster",
     "Ring",
     "System",
     "ToyDensity",
     "check_velocities",
     "conformations",
     "equipartition",
+    "hmc_chains",
     "make_system",
+    "planar_cluster",
     "to_trajectory",
 ]

@@ -1,0 +1,244 @@
+"""Boltzmann generators of DW4 and LJ13, against quadrature and long Markov chains.
+
+The chains that a flow is trained on, those that it is scored on, and a third set for the floor
+come from different seeds. Flows, chains and rows are kept in ``runs/particles``; what is there is
+not computed again.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.harness import conditions
+from sciflow import cnf
+from sciflow.cnf.particles_fit import ParticleOptions, tune
+from sciflow.metrics import bar, chain_mean, histogram_distance, r_hat
+from sciflow.systems import (
+    DoubleWellParticles,
+    LennardJones,
+    PlanarCluster,
+    hmc_chains,
+    planar_cluster,
+)
+from sciflow.train import load_metadata
+
+KEEP = Path("runs/particles")
+SEEDS = (0,)
+OPTIONS = {"matching_steps": 5000, "tuning_steps": 1500, "compile": True, "progress": False}
+LJ_OPTIONS = {
+    "matching_steps": 2000,
+    "matching_batch": 64,
+    "n_radial": 32,
+    "tuning_steps": 0,
+    "progress": False,
+}
+TRAIN, SCORE, FLOOR = 1, 2, 3
+N_SAMPLES = 10_000  # of the independent tight solve
+N_LJ = 2048
+N_HISTOGRAM = 60_000  # in float32 at 1e-5, for histograms
+SYSTEM, LJ = DoubleWellParticles(), LennardJones()
+#: Bins of the energy, which lie between -26 and -8 kT, and of the distance of a pair.
+ENERGIES = torch.linspace(-26.0, -12.0, 36, dtype=torch.float64)
+DISTANCES = torch.linspace(1.0, 8.0, 71, dtype=torch.float64)
+
+
+def kept(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A row that was computed before, or is now."""
+    path = KEEP / f"{name.replace(' ', '-').replace(',', '')}.json"
+    if not path.is_file():
+        path.write_text(json.dumps(compute()))
+    return json.loads(path.read_text())
+
+
+def chains(seed: int) -> torch.Tensor:
+    """Draws (60, 2000, 8) of 2000 chains at kT = 1; every draw is 20 transitions apart."""
+    path = KEEP / f"chains-{seed}.pt"
+    if not path.is_file():
+        generator = torch.Generator().manual_seed(seed)
+        start = 1.8 * torch.randn(2000, 8, generator=generator, dtype=torch.float64)
+        drawn = hmc_chains(
+            SYSTEM, start, 60, generator, step=0.1, n_leapfrog=8, thin=20, warmup=300
+        )
+        KEEP.mkdir(parents=True, exist_ok=True)
+        torch.save(SYSTEM.remove_mean(drawn.x.flatten(0, 1)).view_as(drawn.x), path)
+    return torch.load(path)
+
+
+def flows(seed: int, device: str) -> dict[str, tuple[cnf.ContinuousFlow, dict[str, Any]]]:
+    """The flow after each stage, and what its training took and showed."""
+    stages = {}
+    flow = None
+    x = chains(TRAIN).flatten(0, 1).float()
+    for stage in ("flow matching", "tuned"):
+        path = KEEP / f"dw4-{seed}-{stage.replace(' ', '-')}.safetensors"
+        if not path.is_file():
+            begin = time.process_time()
+            settings = {**OPTIONS, "seed": seed, "device": device}
+            if flow is None:
+                flow = cnf.fit_particles(x, 4, **{**settings, "tuning_steps": 0})
+                notes: dict[str, Any] = {}
+            else:
+                options = ParticleOptions(**settings)
+                flow = tune(flow, x.to(flow.shift), SYSTEM.potential, 1.0, options)
+                notes = {"ess": flow.history.series("eval/ess")[1]}
+            notes["cpu_s"] = time.process_time() - begin
+            flow.save(path, extra=notes)
+        flow = cnf.load(path)
+        stages[stage] = (flow.to(device), load_metadata(path).extra)
+    return stages
+
+
+def lj_chains(seed: int) -> torch.Tensor:
+    """Draws (40, 200, 39) of 200 chains of LJ13 at kT = epsilon, from a jittered lattice."""
+    path = KEEP / f"lj-chains-{seed}.pt"
+    if not path.is_file():
+        generator = torch.Generator().manual_seed(seed)
+        lattice = 1.1 * torch.cartesian_prod(*[torch.arange(3.0, dtype=torch.float64)] * 3)[:13]
+        noise = torch.randn(200, 13, 3, generator=generator, dtype=torch.float64)
+        start = LJ.remove_mean((lattice + 0.05 * noise).flatten(1))
+        drawn = hmc_chains(
+            LJ, start, 40, generator, step=0.025, n_leapfrog=12, thin=10, warmup=150
+        )
+        KEEP.mkdir(parents=True, exist_ok=True)
+        torch.save(LJ.remove_mean(drawn.x.flatten(0, 1)).view_as(drawn.x), path)
+    return torch.load(path)
+
+
+def lj_flow(device: str) -> tuple[cnf.ContinuousFlow, dict[str, Any]]:
+    """A flow of LJ13 by flow matching alone."""
+    path = KEEP / "lj13-0.safetensors"
+    if not path.is_file():
+        x, begin = lj_chains(TRAIN).flatten(0, 1).float(), time.process_time()
+        flow = cnf.fit_particles(x, 13, device=device, **LJ_OPTIONS)
+        flow.save(path, extra={"cpu_s": time.process_time() - begin})
+    return cnf.load(path).to(device), load_metadata(path).extra
+
+
+def score(
+    flow: cnf.ContinuousFlow,
+    system: DoubleWellParticles | LennardJones,
+    target: torch.Tensor,
+    n: int,
+    tolerance: float,
+    seed: int,
+) -> dict[str, Any]:
+    """A row: effective sample size and free energies by an independent tight solve.
+
+    ``ess_on_chains`` is Z / E[w] over samples of the target: modes that the flow misses lower
+    it, while the samples of the flow know nothing of them.
+    """
+    tight = flow.double().with_solver("dopri5", tolerance, tolerance)
+    bg = cnf.BoltzmannGenerator(tight, system.potential, chunk=1024)
+    random = torch.Generator(flow.shift.device).manual_seed(1000 + seed)
+    drawn = bg.sample(n, random)
+    one = drawn.free_energy(random)
+    there = bg.weigh(target.to(flow.shift)).log_weight
+    two = bar(-drawn.log_weight, there)
+    log_mean = float(there.logsumexp(0)) - math.log(len(there))
+    return {
+        "ess": drawn.ess,
+        "ess_on_chains": math.exp(-two.value - log_mean),
+        "F_reweighted": one.value,
+        "+-": one.error,
+        "F_bridge": two.value,
+        "+- ": two.error,
+        "F_bound": one.bound,
+    }
+
+
+def histograms(flow: cnf.ContinuousFlow, exact: PlanarCluster, seed: int) -> dict[str, Any]:
+    """A row: total variation of reweighted histograms."""
+    bg = cnf.BoltzmannGenerator(flow.float(), SYSTEM.potential)
+    random = torch.Generator(flow.shift.device).manual_seed(2000 + seed)
+    drawn = bg.sample(N_HISTOGRAM, random)
+    energy, weights = SYSTEM.potential(drawn.x.double()), drawn.weights
+    truth = chains(SCORE).flatten(0, 1)
+    centres, masses = exact_masses(exact)
+    pairs = SYSTEM.distances(drawn.x.double())
+    repeated = weights[:, None].expand_as(pairs)
+    return {
+        "energy_tv": histogram_distance(energy, SYSTEM.potential(truth), ENERGIES, weights),
+        "energy_tv_unweighted": histogram_distance(energy, SYSTEM.potential(truth), ENERGIES),
+        "distance_tv_to_exact": histogram_distance(
+            pairs.flatten(), centres, DISTANCES, repeated.flatten(), masses
+        ),
+        "effective": drawn.ess * N_HISTOGRAM,
+    }
+
+
+def floor(n: float, exact: PlanarCluster) -> dict[str, dict[str, Any]]:
+    """What independent Markov chains reach: all of them, and as many as a flow's samples."""
+    one, two = (chains(seed).flatten(0, 1) for seed in (SCORE, FLOOR))
+    centres, masses = exact_masses(exact)
+    rows = {}
+    few = torch.randperm(len(two), generator=torch.Generator().manual_seed(0))[: int(n)]
+    for name, x in (("chains", two), (f"{int(n)} of their draws", two[few])):
+        rows[name] = {
+            "energy_tv": histogram_distance(SYSTEM.potential(x), SYSTEM.potential(one), ENERGIES),
+            "distance_tv_to_exact": histogram_distance(
+                SYSTEM.distances(x).flatten(), centres, DISTANCES, None, masses
+            ),
+            "effective": len(x),
+        }
+    return rows
+
+
+def exact_masses(exact: PlanarCluster) -> tuple[torch.Tensor, torch.Tensor]:
+    """Centres of the bins of the distance, and their masses by the trapezoidal rule."""
+    h = exact.r[1] - exact.r[0]
+    inner = (exact.density[1:] + exact.density[:-1]) / 2 * h
+    cumulative = torch.cat([torch.zeros(1, dtype=torch.float64), inner.cumsum(0)])
+    place = ((DISTANCES - exact.r[0]) / h).clamp(0, len(inner) - 1e-9)
+    k = place.long()
+    at = cumulative[k] + (place - k) * (cumulative[k + 1] - cumulative[k])
+    return (DISTANCES[1:] + DISTANCES[:-1]) / 2, at.diff()
+
+
+def run(device: str) -> dict[str, Any]:
+    """Train, or take what is there, and score."""
+    exact = planar_cluster(SYSTEM, spacing=0.06)
+    energy = SYSTEM.potential(chains(SCORE).flatten(0, 1)).view(60, 2000)
+    mean = chain_mean(energy)
+    fits, shapes, stability = {}, {}, {}
+    for seed in SEEDS:
+        for stage, (flow, notes) in flows(seed, device).items():
+            name = f"{stage}, seed {seed}"
+            target = chains(SCORE)[::30].flatten(0, 1)  # 600 transitions apart
+            solve = partial(score, flow, SYSTEM, target, N_SAMPLES, 1e-6, seed)
+            row = kept(name, solve)
+            fits[name] = {**row, "F_exact": exact.free_energy, "train_cpu_s": notes["cpu_s"]}
+            if stage == "tuned":
+                shapes[name] = kept(f"{name}-tv", partial(histograms, flow, exact, seed))
+                stability[name] = {f"eval {k + 1}": v for k, v in enumerate(notes["ess"])}
+    flow, notes = lj_flow(device)
+    target = lj_chains(SCORE)[::8].flatten(0, 1)
+    row = kept("lj13, seed 0", partial(score, flow, LJ, target, N_LJ, 1e-5, 0))
+    lj = {"flow matching, seed 0": {**row, "train_cpu_s": notes["cpu_s"]}}
+    n = min(row["effective"] for row in shapes.values())
+    chain = {
+        "mean energy": {"chains": mean.value, "error": mean.error, "exact": exact.mean_energy},
+        "r_hat of the energy": {"chains": r_hat(energy)},
+        "free energy": {"exact": exact.free_energy},
+    }
+    return {
+        "conditions": conditions(device),
+        "settings": {
+            "dw4": OPTIONS,
+            "lj13": LJ_OPTIONS,
+            "n_samples": N_SAMPLES,
+            "n_histogram": N_HISTOGRAM,
+        },
+        "tables": {
+            "DW4: flow, tight solve": fits,
+            "LJ13: flow, tight solve": lj,
+            "DW4: total variation": {**shapes, **floor(n, exact)},
+            "DW4: effective sample size during tuning": stability,
+            "DW4: truth": chain,
+        },
+    }
