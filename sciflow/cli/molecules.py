@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from sciflow.cli.interrupt import Interrupted
+
 
 def nct_simulate() -> type:
     """``sciflow nct simulate``."""
@@ -35,13 +37,13 @@ def nct_simulate() -> type:
     return Simulate
 
 
-def nct_fit() -> type:
-    """``sciflow nct fit``."""
+def nct_molecule() -> type:
+    """``sciflow nct molecule``."""
     from sciflow import nct
     from sciflow.nct.molecules import DEFAULTS
 
     @dataclass(frozen=True, kw_only=True)
-    class Fit(nct.FitOptions):
+    class Molecule(nct.FitOptions):
         """Fit independent oscillators to trajectory files of a molecule; write the model.
 
         Modes are printed with their frequencies; structures along the slowest are written as PDB
@@ -88,7 +90,12 @@ def nct_fit() -> type:
             frames = read_trajectories(self.paths, self.topology, self.atoms, self.stride)
             names = [field.name for field in dataclasses.fields(nct.FitOptions)]
             options = {name: getattr(self, name) for name in names}
+            options["out"] = self.out or self.model.with_name(f"{self.model.stem}-run")
             fitted = nct.fit_samples(frames, kT=kT(self.temperature), **options)
+            if fitted.interrupted:
+                raise Interrupted(
+                    f"interrupted; the same command with --resume goes on in {options['out']}"
+                )
             self.model.parent.mkdir(parents=True, exist_ok=True)
             print(fitted.save(self.model))
             for k in range(min(self.paths_along, fitted.n_dim)):
@@ -98,4 +105,4 @@ def nct_fit() -> type:
             shown = ", ".join(f"{value:.1f}" for value in fitted.frequencies.cm1[:8].tolist())
             print(f"frequencies [cm^-1]: {shown} ...")
 
-    return Fit
+    return Molecule

@@ -15,7 +15,8 @@ import tyro
 from tyro.conf import Positional
 
 from sciflow.cli.interrupt import stop_at_once
-from sciflow.cli.molecules import nct_fit, nct_simulate
+from sciflow.cli.molecules import nct_molecule, nct_simulate
+from sciflow.cli.nct import nct_fit
 from sciflow.cli.transport import am_fit, wlf_evaluate, wlf_fit, wlf_predict
 
 
@@ -119,11 +120,12 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "demo": Verb("run small versions of what sciflow does", _demo),
+    "nct fit": Verb("fit independent oscillators to a potential or to samples", nct_fit),
     "am fit": Verb("fit a deterministic flow to cells by action matching", am_fit),
     "wlf fit": Verb("fit a flow of least action through cells at several times", wlf_fit),
     "wlf predict": Verb("move cells to other times with a fitted model", wlf_predict),
     "wlf evaluate": Verb("score predictions of held-out times", wlf_evaluate),
-    "nct fit": Verb("fit independent oscillators to trajectories of a molecule", nct_fit),
+    "nct molecule": Verb("fit oscillators to trajectories of a molecule", nct_molecule),
     "nct simulate": Verb("simulate alanine dipeptide in implicit solvent", nct_simulate),
     "data list": Verb("list the named data sets", _data_list),
     "data fetch": Verb("download named data sets", _data_fetch),

@@ -14,17 +14,21 @@ from sciflow.plots.cells import (
     velocity_field,
 )
 from sciflow.plots.free_energy import free_energy
-from sciflow.plots.modes import mode_on_torsions
+from sciflow.plots.modes import latent, mode_shapes, spectrum
+from sciflow.plots.torsions import mode_on_torsions
 from sciflow.plots.training import history
 
 __all__ = [
     "ScoreRow",
     "free_energy",
     "history",
+    "latent",
     "marginals",
     "mode_on_torsions",
+    "mode_shapes",
     "predicted_against_held_out",
     "scores",
+    "spectrum",
     "trajectories",
     "velocity_field",
 ]

@@ -48,9 +48,11 @@ def test_bad_files(files, tmp_path):
 def test_verb(files, tmp_path, capsys):
     paths, top = files
     model = tmp_path / "model.safetensors"
-    words = ["nct", "fit", *map(str, paths), "--model", str(model), "--topology", str(top)]
+    words = ["nct", "molecule", *map(str, paths), "--model", str(model), "--topology", str(top)]
     assert main([*words, "--steps", "3", "--width", "8", "--no-progress"]) == 0
     assert "frequencies [cm^-1]" in capsys.readouterr().out
     assert model.is_file() and md.load(str(tmp_path / "model-mode-1.pdb")).n_frames == 21
-    assert main(["nct", "fit", str(paths[0]), "--model", "a.txt", "--topology", str(top)]) == 2
+    assert (
+        main(["nct", "molecule", str(paths[0]), "--model", "a.txt", "--topology", str(top)]) == 2
+    )
     assert "model must end in .safetensors" in capsys.readouterr().err

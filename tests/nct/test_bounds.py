@@ -89,21 +89,28 @@ def test_trained_stack_is_symplectic():
     chain = Phi4(16)
     model = nct.fit_energy(chain.potential, 16, strict=True, steps=100, progress=False)
     generator = torch.Generator().manual_seed(5)
+    u, v = torch.randn(2, 8, 32, generator=generator, dtype=torch.float64)
     for dtype, bound in ((torch.float64, 1e-10), (torch.float32, 1e-4)):
-        model = model.to(dtype)
-        points = model.sample(8)
-        back = model.to_physical(*model.to_latent(*points))
-        trip = max(float((x - y).detach().abs().max()) for x, y in zip(back, points, strict=True))
-        u, v = torch.randn(2, 8, 32, generator=generator, dtype=dtype)
-        act = lambda y: torch.cat(model.to_latent(y[:, :16], y[:, 16:]), 1)
-        state = torch.cat(points, 1)
-        mu, mv = (torch.autograd.functional.jvp(act, state, w)[1] for w in (u, v))
-        form = lambda a, b: (a[:, :16] * b[:, 16:] - a[:, 16:] * b[:, :16]).sum(1)
-        size = u.norm(dim=1) * v.norm(dim=1)
-        off = float(((form(mu, mv) - form(u, v)) / size).abs().max())
+        trip, off = round_trip_and_form(model.to(dtype), u.to(dtype), v.to(dtype))
         logger.info("%s: round trip %.2g, symplectic form %.2g", dtype, trip, off)
         assert trip < bound
         assert off < bound
+
+
+def round_trip_and_form(model, u, v):
+    n = model.n_dim
+    points = model.sample(len(u))
+    back = model.to_physical(*model.to_latent(*points))
+    trip = max(float((x - y).detach().abs().max()) for x, y in zip(back, points, strict=True))
+
+    def act(y):
+        return torch.cat(model.to_latent(y[:, :n], y[:, n:]), 1)
+
+    state = torch.cat(points, 1)
+    mu, mv = (torch.autograd.functional.jvp(act, state, w)[1] for w in (u, v))
+    form = lambda a, b: (a[:, :n] * b[:, n:] - a[:, n:] * b[:, :n]).sum(1)
+    size = u.norm(dim=1) * v.norm(dim=1)
+    return trip, float(((form(mu, mv) - form(u, v)) / size).abs().max())
 
 
 def test_reference_values():

@@ -102,17 +102,8 @@ def test_minimum_and_modes_of_a_hessian():
 @pytest.mark.parametrize("strict", [False, True])
 def test_ring(strict):
     ring = Ring()
-    model = nct.fit_energy(
-        ring.potential,
-        2,
-        chart=PolarChart(),
-        strict=strict,
-        steps=100,
-        width=16,
-        lr=2e-2,
-        couplings=0,
-        **QUIET,
-    )
+    options = {"steps": 200, "width": 16, "lr": 2e-2, "couplings": 0, **QUIET}
+    model = nct.fit_energy(ring.potential, 2, chart=PolarChart(), strict=strict, **options)
     found, estimate = gap(model, ring)
     # An oscillator and a rotor cannot do better than 0.0398 in phase space.
     assert (0.035 if strict else 0) < found < (0.3 if strict else 5e-3)
