@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from sciflow.cli.interrupt import Interrupted
+
 
 def nct_simulate() -> type:
     """``sciflow nct simulate``."""
@@ -88,7 +90,12 @@ def nct_molecule() -> type:
             frames = read_trajectories(self.paths, self.topology, self.atoms, self.stride)
             names = [field.name for field in dataclasses.fields(nct.FitOptions)]
             options = {name: getattr(self, name) for name in names}
+            options["out"] = self.out or self.model.with_name(f"{self.model.stem}-run")
             fitted = nct.fit_samples(frames, kT=kT(self.temperature), **options)
+            if fitted.interrupted:
+                raise Interrupted(
+                    f"interrupted; the same command with --resume goes on in {options['out']}"
+                )
             self.model.parent.mkdir(parents=True, exist_ok=True)
             print(fitted.save(self.model))
             for k in range(min(self.paths_along, fitted.n_dim)):

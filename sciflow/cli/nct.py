@@ -65,7 +65,7 @@ def _fit(verb: Any) -> None:
     if verb.path_in not in SYSTEMS and path.suffix not in _SUFFIXES:
         raise ValueError(
             f"IN is {verb.path_in!r}; expected a file ({', '.join(_SUFFIXES)}) or one of "
-            f"{', '.join(SYSTEMS)}"
+            f"{', '.join(SYSTEMS)}; trajectories of a molecule are for sciflow nct molecule"
         )
     Engine.start(verb.device)
     check_folder(verb.path_out.parent)

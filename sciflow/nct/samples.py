@@ -136,7 +136,7 @@ def fit_samples(
         # Training may be in single precision; the geometry and the modes are not.
         model = model.double()
         model.chart = geometry
-    rows = torch.randperm(len(train), generator=generator)[:MEASURED]
+    rows = torch.randperm(len(train), generator=generator)[: MEASURED // 2]
     finish(model, train[rows], generator)
     return model
 

@@ -17,7 +17,7 @@ from sciflow.plots.cells import (
 from sciflow.plots.flows import density, flow_lines, samples_over_time
 from sciflow.plots.free_energy import free_energy
 from sciflow.plots.modes import latent, mode_shapes, spectrum
-from sciflow.plots.molecules import mode_on_torsions
+from sciflow.plots.torsions import mode_on_torsions
 from sciflow.plots.training import history
 
 __all__ = [

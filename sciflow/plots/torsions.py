@@ -1,4 +1,4 @@
-"""Modes of a molecule against its torsions."""
+"""Modes of a molecule in the plane of two torsions."""
 
 from __future__ import annotations
 
