@@ -202,12 +202,12 @@ def flow_of(field, x):
 
 def training_step():
     """One step of the likelihood on one network and batch, at equal errors."""
-    x = data("8gaussians", 0).float()
+    x = data("8gaussians", 0).float()[:20_000]
     flow = cnf.fit_samples(
         x,
         width=128,
         depth=3,
-        matching_steps=2000,
+        matching_steps=1000,
         likelihood_steps=0,
         progress=False,
         device="cpu",
@@ -244,8 +244,8 @@ def training_step():
 
     brute, own_trace = BruteTrace(flow.field), OwnTrace()
     tolerances = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
-    table, cheapest = {}, {}
-    for n_steps, method in ((4, "bosh3"), (6, "bosh3"), (8, "bosh3"), (4, "tsit5")):
+    table = {}
+    for n_steps, method in ((6, "bosh3"), (4, "tsit5")):
         name = f"sciflow {method} n={n_steps}"
         bound = errors(nll(n_steps, method))
         peers = {}
@@ -261,7 +261,7 @@ def training_step():
             competitors[label] = lambda m=module, tol=tolerance: ffjord_nll(
                 m, flow, batch, tol
             ).backward()
-        timed = race(competitors)
+        timed = race(competitors, rounds=5)
         for label, row in timed.items():
             table[label] = {k: row[k] for k in ("cpu_ms_min", "ratio")}
         table[name] |= {"loss_error": bound[0], "gradient_error": bound[1]}
@@ -270,7 +270,6 @@ def training_step():
             table[label] |= {
                 "loss_error": got[0], "gradient_error": got[1], "tolerance": tolerance,
             }  # fmt: skip
-        cheapest[name] = bound
     return table
 
 
