@@ -44,7 +44,8 @@ def nct_fit() -> type:
         strict: bool = False
         """Fit phase space with the momenta of independent oscillators."""
         chart: str = "none"
-        """Coordinates of the layers: "none", "polar" (two coordinates) or "bonds" (a chain)."""
+        """Coordinates of the layers: "none", "polar" (of the plane), and of a chain with fixed ends
+        "bonds" or "midpoints"."""
 
         def run(self) -> None:
             _fit(self)
@@ -118,12 +119,17 @@ def _report(verb: Any, model: Any, q: Any) -> None:
 
 
 def _chart(name: str, n_dim: int) -> Any:
-    from sciflow.systems.charts import BondChart, PolarChart
+    from sciflow.systems.charts import BondChart, MidpointChart, PolarChart
 
-    charts = {"none": lambda: None, "polar": PolarChart, "bonds": lambda: BondChart(n_dim)}
-    if name not in charts:
-        raise ValueError(f"--chart must be one of {', '.join(charts)}; got {name!r}")
-    return charts[name]()
+    if name == "none":
+        return None
+    if name == "polar":
+        return PolarChart()
+    if name == "bonds":
+        return BondChart(n_dim)
+    if name == "midpoints":
+        return MidpointChart(n_dim)
+    raise ValueError(f"--chart must be one of none, polar, bonds, midpoints; got {name!r}")
 
 
 def _read(path: Path) -> Any:
