@@ -45,7 +45,8 @@ def nct_fit() -> type:
         strict: bool = False
         """Fit phase space with the momenta of independent oscillators."""
         chart: str = "none"
-        """Coordinates of the layers: "none", "polar" (two coordinates) or "bonds" (a chain)."""
+        """Coordinates of the layers: "none", "polar" (of the plane), and of a chain with fixed ends
+        "bonds" or "midpoints"."""
 
         def run(self) -> None:
             _fit(self)
@@ -119,12 +120,13 @@ def _report(verb: Any, model: Any, q: Any) -> None:
 
 
 def _chart(name: str, n_dim: int) -> Any:
-    from sciflow.systems.charts import BondChart, PolarChart
+    from sciflow.systems.charts import BondChart, MidpointChart, PolarChart
 
     charts: dict[str, Callable[[], Any]] = {
         "none": lambda: None,
         "polar": PolarChart,
         "bonds": lambda: BondChart(n_dim),
+        "midpoints": lambda: MidpointChart(n_dim),
     }
     if name not in charts:
         raise ValueError(f"--chart must be one of {', '.join(charts)}; got {name!r}")

@@ -12,7 +12,7 @@ def ax():
     return Figure().subplots()
 
 
-def test_spectrum(ax):
+def test_spectrum(ax, unchecked):
     values = torch.tensor([0.5, 1.0, 2.0])
     assert plots.spectrum(values, ax, exact=values + 0.1, unit="rad/ps") is ax
     exact, learned = ax.get_lines()
@@ -23,7 +23,7 @@ def test_spectrum(ax):
         plots.spectrum(values, ax, exact=values[:2])
 
 
-def test_shapes_take_the_sign_of_the_exact_ones(ax):
+def test_shapes_take_the_sign_of_the_exact_ones(ax, unchecked):
     shapes = torch.linalg.qr(torch.randn(5, 5))[0]
     assert plots.mode_shapes(-shapes, ax, exact=shapes, n=2) is ax
     drawn = ax.get_lines()
@@ -34,7 +34,7 @@ def test_shapes_take_the_sign_of_the_exact_ones(ax):
         plots.mode_shapes(shapes, ax, exact=shapes[:2])
 
 
-def test_latent(ax):
+def test_latent(ax, unchecked):
     Q = torch.randn(50, 3)
     assert plots.latent(Q, ax, dims=(0, 2), color=Q[:, 1], label="energy") is ax
     assert ax.get_ylabel() == "$Q_{3}$"

@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
-from sciflow.systems.charts import BondChart, PolarChart
+from sciflow.systems import HarmonicChain
+from sciflow.systems.charts import BondChart, MidpointChart, PolarChart
 
-CHARTS = [PolarChart((0.3, -0.2)), BondChart(5)]
+CHARTS = [PolarChart((0.3, -0.2)), BondChart(5), MidpointChart(6)]
 
 
-@pytest.mark.parametrize("chart", CHARTS, ids=["polar", "bonds"])
+@pytest.mark.parametrize("chart", CHARTS, ids=["polar", "bonds", "midpoints"])
 def test_round_trip_and_volume(chart, generator):
     q = torch.randn(50, chart.n_dim, generator=generator)
     xi, log_det = chart(q)
@@ -42,3 +43,14 @@ def test_bonds_and_their_metric():
     torch.testing.assert_close(metric, expected)
     with pytest.raises(ValueError, match="n_dim must be at least 1"):
         BondChart(0)
+
+
+def test_midpoints_of_a_chain_of_equal_springs_are_independent():
+    for n in (1, 5, 7):
+        chart = MidpointChart(n)
+        # covariance of the chain in the chart, by its exact Hessian
+        spread = torch.linalg.inv(HarmonicChain(n).hessian)
+        covariance = chart.matrix @ spread @ chart.matrix.T
+        assert float((covariance - covariance.diag().diag()).abs().max()) < 1e-12
+    with pytest.raises(ValueError, match="n_dim must be at least 1"):
+        MidpointChart(0)

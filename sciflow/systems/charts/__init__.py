@@ -6,6 +6,7 @@ from sciflow.systems.charts.bonds import BondChart
 from sciflow.systems.charts.chart import Chart
 from sciflow.systems.charts.eckart import EckartFrame
 from sciflow.systems.charts.internal import InternalCoordinates
+from sciflow.systems.charts.midpoints import MidpointChart
 from sciflow.systems.charts.polar import PolarChart
 from sciflow.systems.charts.zmatrix import ZMatrix, build_zmatrix
 
@@ -14,6 +15,7 @@ __all__ = [
     "Chart",
     "EckartFrame",
     "InternalCoordinates",
+    "MidpointChart",
     "PolarChart",
     "ZMatrix",
     "build_zmatrix",
