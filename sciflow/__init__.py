@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciflow import am, wlf
+    from sciflow import am, wlf, wqmc
     from sciflow.errors import (
         DataError,
         IntegrationError,
@@ -38,9 +38,10 @@ __all__ = [
     "am",
     "integrate",
     "wlf",
+    "wqmc",
 ]
 
-_DOORS = ("am", "wlf")
+_DOORS = ("am", "wlf", "wqmc")
 _HOMES = {
     "sciflow.errors": (
         "DataError",
