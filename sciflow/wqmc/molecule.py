@@ -191,7 +191,7 @@ class Molecule:
         """Coulomb energy of the nuclei [hartree]."""
         pairs = [(i, j) for i in range(len(self.symbols)) for j in range(i)]
         z, r = self.charges, self.positions
-        return sum(z[i] * z[j] / math.dist(r[i], r[j]) for i, j in pairs)
+        return float(sum(z[i] * z[j] / math.dist(r[i], r[j]) for i, j in pairs))
 
 
 def parse_formula(formula: str) -> tuple[str, ...]:
