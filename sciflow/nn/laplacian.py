@@ -121,7 +121,8 @@ def apply(name: str, *args: Any, **kwargs: Any) -> Any:
     result = RULES[name](*args, **kwargs)
     if name.endswith("slogdet"):
         return torch.return_types.linalg_slogdet((result[0], Jet(*result[1:], local)))
-    return Jet(*result, local)
+    value, jacobian, laplacian = result
+    return Jet(value, jacobian, laplacian, local)
 
 
 def _leaves(args: Any) -> list[Any]:

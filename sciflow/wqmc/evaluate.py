@@ -113,7 +113,7 @@ def equilibrated(
 ) -> tuple[ElectronWalkers, torch.Generator]:
     """Fresh walkers of a frozen float64 copy of ``psi``, after ``burn_in`` moves."""
     frozen = copy.deepcopy(psi).double().requires_grad_(False).eval()
-    generator = torch.Generator(frozen.nuclei.device).manual_seed(seed)  # type: ignore[arg-type]
+    generator = torch.Generator(frozen.nuclei.device).manual_seed(seed)
     source = ElectronWalkers(frozen, walkers, generator, sampler, moves)
     for _ in range(-(-burn_in // moves)):
         source.sample(1, generator)

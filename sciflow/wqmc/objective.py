@@ -85,7 +85,7 @@ class GroundStateEnergy(nn.Module):
             ("velocity", velocity, VELOCITIES),
         ):
             if key not in table:
-                raise ValueError(f"{name} must be one of {', '.join(table)}; got {key!r}")  # type: ignore[arg-type]
+                raise ValueError(f"{name} must be one of {', '.join(table)}; got {key!r}")
         self.model, self.metric = model, METRICS[metric]
         self.velocity = VELOCITIES[velocity]
         self.potential = Coulomb(model.molecule)

@@ -63,7 +63,7 @@ class ElectronWalkers(Walkers):
         self.drifts, self.target = SAMPLERS[sampler]
         self.tau, self.acceptance, self.adapting = 0.3, 0.0, True
         place = psi.nuclei
-        x0 = initial(psi.molecule, n, generator).to(place)  # type: ignore[arg-type]
+        x0 = initial(psi.molecule, n, generator).to(place)
         super().__init__(x0, self._walk)
 
     def _walk(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -94,8 +94,8 @@ class ElectronWalkers(Walkers):
 
     def _at(self, x: Tensor) -> _Point:
         psi = self.psi
-        r = distances(x, psi.nuclei)  # type: ignore[arg-type]
-        size = ((r + 0.6 / psi.charges) / (1 + 0.5 * r)).amin(-1, keepdim=True)  # type: ignore[operator]
+        r = distances(x, psi.nuclei)
+        size = ((r + 0.6 / psi.charges) / (1 + 0.5 * r)).amin(-1, keepdim=True)
         width = self.tau * size
         if not self.drifts:
             with torch.no_grad():

@@ -45,15 +45,18 @@ def test_every_ansatz_holds_the_hydrogen_atom_exactly(ansatz):
 
 
 def test_hookes_atom():
-    """At omega = 1/4, psi = (1 + r12 / 2) exp(-(r1^2 + r2^2) / 8) and E = 2 (Taut, 1993)."""
+    """Two electrons in the trap k r^2 / 2 with k = omega^2 = 1/4 (Taut, PRA 48, 3561 (1993)).
+
+    psi = (1 + r12 / 2) exp(-(r1^2 + r2^2) / 4), E = 3 omega + 1/2 = 2.
+    """
 
     def log_psi(x):
-        trap = spread(x.square().sum(-1, keepdim=True)).sum((-2, -1)) / 8
+        trap = spread(x.square().sum(-1, keepdim=True)).sum((-2, -1)) / 4
         x = spread(x)
         return torch.log(1 + distance(x[:, 0] - x[:, 1]) / 2) - trap
 
     def potential(x):
-        return electron_repulsion(x) + x.square().sum((1, 2)) / 32
+        return electron_repulsion(x) + x.square().sum((1, 2)) / 8
 
     local, force = local_energy_gradient(log_psi, potential, torch.randn(64, 2, 3))
     assert (local.energy - 2).abs().max() < 1e-9

@@ -53,6 +53,10 @@ class Wavefunction(nn.Module):
     """
 
     name = ""
+    nuclei: Tensor
+    charges: Tensor
+    power: Tensor
+    cusp: Tensor
 
     def __init__(
         self,
