@@ -100,6 +100,13 @@ class Jet:
         return apply("div", other, self)
 
 
+class SignLog(NamedTuple):
+    """What ``slogdet`` of a jet gives: the sign is a tensor, its derivatives are zero."""
+
+    sign: Tensor
+    logabsdet: Jet
+
+
 def apply(name: str, *args: Any, **kwargs: Any) -> Any:
     """The torch function ``name`` of jets and tensors.
 
@@ -120,7 +127,8 @@ def apply(name: str, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"the forward Laplacian has no rule for torch.{name}")
     result = RULES[name](*args, **kwargs)
     if name.endswith("slogdet"):
-        return torch.return_types.linalg_slogdet((result[0], Jet(*result[1:], local)))
+        sign, *parts = result
+        return SignLog(sign, Jet(parts[0], parts[1], parts[2], local))
     value, jacobian, laplacian = result
     return Jet(value, jacobian, laplacian, local)
 

@@ -43,7 +43,9 @@ def shells(z: int) -> list[Shell]:
     begin with angular correlation.
     """
     groups = [(1, 2), (2, 8), (3, 8)]  # (n, electrons that s and p of this n hold)
-    left, inner, found = z, [], []
+    left = z
+    inner: list[tuple[int, int]] = []  # (n, electrons) of the shells below
+    found: list[Shell] = []
     for n, capacity in groups:
         own = min(left, capacity)
         if own == 0:

@@ -110,7 +110,7 @@ class GroundStateEnergy(nn.Module):
         if force is not None:
             good &= torch.isfinite(force).all((1, 2)) if force.ndim == 3 else good
         energies = local.energy[good]
-        bad = 1 - good.double().mean()
+        bad = (~good).double().mean()
         if float(bad) > _BAD:
             value = local.energy.new_tensor(float("nan"))
             return Direction(Loss(value, {"bad": bad}), torch.zeros_like(local.energy))

@@ -70,7 +70,7 @@ def test_what_a_result_offers(tmp_path):
     energies = result.local_energy(x)
     assert abs(float(energies.mean()) - result.energy) < 1.0
     loaded = wqmc.load(result.save(tmp_path / "he.safetensors"))
-    assert torch.equal(loaded(x.float())[1], log)
+    assert torch.equal(loaded.float()(x.float())[1], log)
     with pytest.raises(ValueError, match=r"x has shape \(32, 1, 3\); expected \(B, 2, 3\)"):
         result.local_energy(x[:, :1])
     with pytest.raises(ValueError, match="not finite"):

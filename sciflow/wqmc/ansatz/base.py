@@ -103,6 +103,7 @@ class Wavefunction(nn.Module):
         self.heads = nn.Parameter(_SMALL * width**-0.5 * heads.cpu())
         self.log_range = nn.Parameter(torch.zeros(2, dtype=torch.float64))
         self.jastrow = nn.Parameter(torch.zeros(width, 1, dtype=torch.float64))
+        self.to(torch.get_default_dtype())
 
     n_features = property(lambda self: 4 * len(self.molecule.symbols))
 
