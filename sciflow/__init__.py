@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciflow import am, cnf, nct, wlf
+    from sciflow import am, cnf, nct, wlf, wqmc
     from sciflow.errors import (
         DataError,
         IntegrationError,
@@ -40,9 +40,10 @@ __all__ = [
     "integrate",
     "nct",
     "wlf",
+    "wqmc",
 ]
 
-_DOORS = ("am", "cnf", "nct", "wlf")
+_DOORS = ("am", "cnf", "nct", "wlf", "wqmc")
 _HOMES = {
     "sciflow.errors": (
         "DataError",

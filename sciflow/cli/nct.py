@@ -45,8 +45,8 @@ def nct_fit() -> type:
         strict: bool = False
         """Fit phase space with the momenta of independent oscillators."""
         chart: str = "none"
-        """Coordinates of the layers: "none", "polar" (of the plane), and of a chain with fixed ends
-        "bonds" or "midpoints"."""
+        """Coordinates of the layers: "none", "polar" (of the plane), and of a chain with fixed
+        ends "bonds" or "midpoints"."""
 
         def run(self) -> None:
             _fit(self)
