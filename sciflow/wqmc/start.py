@@ -115,10 +115,16 @@ def _orbitals(molecule: Molecule, functions: list[BasisFunction]) -> Tensor:
     """Coefficients (M, M) of the molecular orbitals, normalised, by ascending energy."""
     points, volume = _grid(molecule)
     values = evaluate(molecule, functions, points)
-    values = values / (volume @ values**2) ** 0.5
+    # Orthonormal orbitals of each atom by Gram and Schmidt, from the core outwards: Slater's 2s
+    # overlaps 1s, and the energies of the table are those of orthogonal orbitals.
+    atomic = np.zeros((len(functions), len(functions)))
+    for a in range(len(molecule.symbols)):
+        own = [i for i, f in enumerate(functions) if f.nucleus == a]
+        block = values[:, own].T @ (volume[:, None] * values[:, own])
+        atomic[np.ix_(own, own)] = np.linalg.inv(np.linalg.cholesky(block)).T
+    values = values @ atomic
     overlap = values.T @ (volume[:, None] * values)
     energy = np.array([f.energy for f in functions])
-    # Real energies lie far below those of the couplings only if the diagonal is kept exact.
     hamiltonian = 0.5 * _COUPLING * overlap * (energy[:, None] + energy)
     np.fill_diagonal(hamiltonian, energy)
     size, axes = np.linalg.eigh(overlap)
@@ -128,8 +134,7 @@ def _orbitals(molecule: Molecule, functions: list[BasisFunction]) -> Tensor:
     found = root @ rotated
     # A fixed sign, whatever the linear algebra library.
     found *= np.sign(found[np.abs(found).argmax(0), np.arange(found.shape[1])])
-    norm = (volume @ evaluate(molecule, functions, points) ** 2) ** 0.5
-    return torch.from_numpy(found / norm[:, None])
+    return torch.from_numpy(atomic @ found)
 
 
 def evaluate(molecule: Molecule, functions: list[BasisFunction], points: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from sciflow.wqmc import Molecule
+from sciflow.wqmc import FermiNet, Molecule, evaluate
 from sciflow.wqmc.elements import GEOMETRIES, shells
 from sciflow.wqmc.start import start
 
@@ -96,3 +96,12 @@ def test_the_start_bonds_hydrogen():
     with pytest.raises(ValueError, match="needs 5 orbitals of one spin; the shells of H have 4"):
         start(Molecule("H", [[0, 0, 0]], charge=-4, spin=5), 1)
     assert torch.isfinite(start(Molecule("N2"), 4).coefficients).all()
+
+
+def test_the_start_of_beryllium_is_near_hartree_fock():
+    """The Hartree-Fock limit is -14.573 hartree; with 2p filled for 2s the start is at -14.25."""
+    psi = FermiNet(Molecule("Be"), determinants=1, width=4, depth=1)
+    with torch.no_grad():
+        psi.heads.zero_()
+    found = evaluate(psi, walkers=256, batches=6, burn_in=150)
+    assert -14.67 - 5 * found.error < found.energy < -14.42 + 5 * found.error
