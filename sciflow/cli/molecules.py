@@ -62,7 +62,7 @@ def nct_molecule() -> type:
         """Take every so many frames."""
         temperature: float = 300.0
         """Temperature of the simulation [K]."""
-        paths_along: Annotated[int, tyro.conf.arg(name="movies")] = 2
+        movies: int = 2
         """Number of modes whose structures are written."""
         space: Literal["sites", "modes"] = DEFAULTS["space"]
         """What the couplings act on: internal coordinates ("sites") or their normal modes."""
@@ -98,7 +98,7 @@ def nct_molecule() -> type:
                 )
             self.model.parent.mkdir(parents=True, exist_ok=True)
             print(fitted.save(self.model))
-            for k in range(min(self.paths_along, fitted.n_dim)):
+            for k in range(min(self.movies, fitted.n_dim)):
                 file = self.model.with_name(f"{self.model.stem}-mode-{k + 1}.pdb")
                 nct.mode_trajectory(fitted, k).save_pdb(str(file))
                 print(file)
