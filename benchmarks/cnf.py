@@ -124,6 +124,8 @@ def toy_table(done):
             [row for key, row in done.items() if key.startswith(f"{name} {kind}")]
             for kind in ("flow", "spline")
         )
+        if not flows:
+            continue
         table[name] = {
             "entropy": density.entropy(),
             "flow": " / ".join(f"{row['nats']:.3f}" for row in flows),
