@@ -20,7 +20,7 @@ from sciflow.systems.charts import PolarChart
 class Study:
     """Settings of the study."""
 
-    steps: int = 500
+    steps: int = 800
     """Updates of the networks."""
     strict: bool = False
     """Fit phase space, with the momenta of an independent oscillator and rotor."""
@@ -36,7 +36,9 @@ def main(study: Study) -> None:
         chart=PolarChart(),
         strict=study.strict,
         steps=study.steps,
+        batch_size=512,
         lr=5e-3,
+        couplings=2,
         width=32,
     )
     estimate, exact = model.free_energy(50_000), ring.free_energy(1.0)

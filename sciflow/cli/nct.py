@@ -44,7 +44,7 @@ def nct_fit() -> type:
         strict: bool = False
         """Fit phase space with the momenta of independent oscillators."""
         chart: str = "none"
-        """Coordinates of the layers: "none", "polar" (of the plane), and of a chain with fixed ends
+        """Coordinates of the layers: "none", "polar" (of the plane), or for a chain of fixed ends
         "bonds" or "midpoints"."""
 
         def run(self) -> None:

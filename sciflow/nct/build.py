@@ -13,6 +13,7 @@ from sciflow.nct.latent import Latent
 from sciflow.nct.layers import (
     AffineCoupling,
     CanonicalLayer,
+    Leapfrog,
     Linear,
     Reorder,
     Scale,
@@ -47,6 +48,9 @@ class Architecture:
     """Bins of a coupling's splines; splines of single coordinates have twice as many."""
     harmonics: int = 2
     """Multiples of an angle that the networks see."""
+    shears: int = 0
+    """Learned kicks and drifts in phase space next to the oscillators; for strict fits without
+    angles, whose momenta then need not be linear in those of the system."""
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -55,8 +59,9 @@ class Architecture:
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-        if self.couplings < 0:
-            raise ValueError(f"couplings must not be negative; got {self.couplings}")
+        for name, number in (("couplings", self.couplings), ("shears", self.shears)):
+            if number < 0:
+                raise ValueError(f"{name} must not be negative; got {number}")
 
 
 class Modes(NamedTuple):
@@ -222,6 +227,10 @@ def build_layers(
         layers.append(Reorder([*angles, *line]))
         latent = [periods[i] for i in (*angles, *line)]
     oscillators = [i for i, period in enumerate(latent) if math.isinf(period)]
+    if shape.shears:
+        if len(oscillators) < n:
+            raise ValueError("shears are for oscillators alone; this system has a rotor")
+        layers.append(Leapfrog(n, shape.shears, shape.width, shape.depth, generator))
     if oscillators:
         basis = torch.eye(len(oscillators), dtype=modes.basis.dtype)
         places = torch.tensor([order.index(i) for i in line], dtype=torch.long)

@@ -68,6 +68,7 @@ def fit_energy(
         True
     """
     settings = FitOptions(**options)
+    settings.check_reading(strict)
     mass = check_mass(mass, (n_dim,))
     check_kT(kT)
     if chart is not None and chart.n_dim != n_dim:

@@ -57,6 +57,7 @@ def fit_samples(
         DataError: samples that are not finite.
     """
     settings = FitOptions(**options)
+    settings.check_reading(strict)
     check_kT(kT)
     samples, labels = _trajectories(q, groups)
     shape = samples.shape[1:]

@@ -51,8 +51,8 @@ def test_chain(kT):
 
 def test_ring():
     ring = Ring()
-    options = {"chart": PolarChart(), "steps": 500, "lr": 5e-3, "width": 32}
-    model, gap, share, error = fitted(ring, **options)
+    options = {"chart": PolarChart(), "steps": 800, "lr": 5e-3, "width": 32, "batch_size": 512}
+    model, gap, share, error = fitted(ring, couplings=2, **options)
     q = model.sample(N).q
     both = torch.stack([q.norm(dim=1), model.modes(q)[:, 1]])
     correlation = abs(float(torch.corrcoef(both)[0, 1]))
