@@ -186,7 +186,7 @@ def build_layers(
     rest = torch.eye(len(line), dtype=modes.basis.dtype)
     if line:
         spread = modes.spread(kT)
-        scale = Scale(n, line)
+        scale = Scale(n, line).double()
         scale.set_units(modes.center, spread)
         layers.append(scale)
         rest = modes.basis / spread[:, None]
@@ -195,7 +195,7 @@ def build_layers(
         if angles:
             layers.append(AffineCoupling(periods, line, angles, **net, generator=generator))
         if shape.space == "modes":
-            whiten, unit = Linear(n, line), math.sqrt(kT) / modes.omega
+            whiten, unit = Linear(n, line).double(), math.sqrt(kT) / modes.omega
             whiten.set_modes(torch.zeros_like(modes.center), rest * unit)
             layers.append(whiten)
             rest = torch.diag(1 / unit)
@@ -235,14 +235,14 @@ def build_layers(
         basis = torch.eye(len(oscillators), dtype=modes.basis.dtype)
         places = torch.tensor([order.index(i) for i in line], dtype=torch.long)
         basis[places[:, None], places] = rest
-        last = Linear(n, oscillators)
+        last = Linear(n, oscillators).double()
         last.set_modes(torch.zeros(len(oscillators), dtype=basis.dtype), basis)
         layers.append(last)
         omega = torch.full((len(oscillators),), math.sqrt(kT), dtype=basis.dtype)
         omega[places] = modes.omega
     else:
         omega = modes.omega
-    system = Latent(latent, kT)
+    system = Latent(latent, kT).double()
     with torch.no_grad():
         system.log_omega.copy_(omega.log())
     return layers, system
