@@ -13,6 +13,7 @@ from sciflow.nct.latent import Latent
 from sciflow.nct.layers import (
     AffineCoupling,
     CanonicalLayer,
+    Leapfrog,
     Linear,
     Reorder,
     Scale,
@@ -50,6 +51,9 @@ class Architecture:
     """Bins of a coupling's splines; splines of single coordinates have twice as many."""
     harmonics: int = 2
     """Multiples of an angle that the networks see."""
+    shears: int = 0
+    """Learned kicks and drifts in phase space next to the oscillators; for strict fits without
+    angles, whose momenta then need not be linear in those of the system."""
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -58,8 +62,9 @@ class Architecture:
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-        if self.couplings < 0:
-            raise ValueError(f"couplings must not be negative; got {self.couplings}")
+        for name, number in (("couplings", self.couplings), ("shears", self.shears)):
+            if number < 0:
+                raise ValueError(f"{name} must not be negative; got {number}")
 
 
 class Modes(NamedTuple):
@@ -184,7 +189,7 @@ def build_layers(
     rest = torch.eye(len(line), dtype=modes.basis.dtype)
     if line:
         spread = modes.spread(kT)
-        scale = Scale(n, line)
+        scale = Scale(n, line).double()
         scale.set_units(modes.center, spread)
         layers.append(scale)
         rest = modes.basis / spread[:, None]
@@ -193,7 +198,7 @@ def build_layers(
         if angles:
             layers.append(AffineCoupling(periods, line, angles, **net, generator=generator))
         if shape.space == "modes":
-            whiten, unit = Linear(n, line), math.sqrt(kT) / modes.omega
+            whiten, unit = Linear(n, line).double(), math.sqrt(kT) / modes.omega
             whiten.set_modes(torch.zeros_like(modes.center), rest * unit)
             layers.append(whiten)
             rest = torch.diag(1 / unit)
@@ -226,18 +231,22 @@ def build_layers(
         layers.append(Reorder([*angles, *line]))
         latent = [periods[i] for i in (*angles, *line)]
     oscillators = [i for i, period in enumerate(latent) if math.isinf(period)]
+    if shape.shears:
+        if len(oscillators) < n:
+            raise ValueError("shears are for oscillators alone; this system has a rotor")
+        layers.append(Leapfrog(n, shape.shears, shape.width, shape.depth, generator))
     if oscillators:
         basis = torch.eye(len(oscillators), dtype=modes.basis.dtype)
         places = torch.tensor([order.index(i) for i in line], dtype=torch.long)
         basis[places[:, None], places] = rest
-        last = Linear(n, oscillators)
+        last = Linear(n, oscillators).double()
         last.set_modes(torch.zeros(len(oscillators), dtype=basis.dtype), basis)
         layers.append(last)
         omega = torch.full((len(oscillators),), math.sqrt(kT), dtype=basis.dtype)
         omega[places] = modes.omega
     else:
         omega = modes.omega
-    system = Latent(latent, kT)
+    system = Latent(latent, kT).double()
     with torch.no_grad():
         system.log_omega.copy_(omega.log())
     return layers, system

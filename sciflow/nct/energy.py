@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -68,11 +69,13 @@ def fit_energy(
         True
     """
     settings = FitOptions(**options)
+    settings.check_reading(strict)
     mass = check_mass(mass, (n_dim,))
     check_kT(kT)
     if chart is not None and chart.n_dim != n_dim:
         raise ValueError(f"chart has {chart.n_dim} coordinates; expected n_dim = {n_dim}")
-    chart = chart.double() if chart is not None else None
+    # The fit moves its own copy to its device and type, not the chart of the user.
+    chart = copy.deepcopy(chart).double() if chart is not None else None
     periods = [math.inf] * n_dim if chart is None else chart.periods.tolist()
     line = torch.tensor([i for i, x in enumerate(periods) if math.isinf(x)], dtype=torch.long)
     xi0 = _start_of(start, n_dim, chart)
@@ -90,12 +93,13 @@ def fit_energy(
             return torch.diag(1 / mass)[None]
         return chart.metric(chart.inverse(xi)[0], mass)
 
-    minimum, modes = hessian_modes(energy, xi0[0], metric, line)
+    _, modes = hessian_modes(energy, xi0[0], metric, line)
     generator = torch.Generator().manual_seed(settings.seed)
 
     def model_of(modes: Modes, shape: Architecture) -> CanonicalTransformation:
         layers, latent = build_layers(periods, modes, kT, shape, False, generator)
-        model = CanonicalTransformation(layers, latent, mass, chart, strict, units).double()
+        own = copy.deepcopy(chart)
+        model = CanonicalTransformation(layers, latent, mass, own, strict, units).double()
         # Without momenta a frequency is only a scale of its coordinate, which the layers have.
         latent.requires_grad_(strict)
         return model

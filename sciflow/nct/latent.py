@@ -34,8 +34,8 @@ class Latent(nn.Module):
         circle = torch.tensor([i for i, f in enumerate(finite) if f], dtype=torch.long)
         self.register_buffer("oscillators", line, persistent=False)
         self.register_buffer("rotors", circle, persistent=False)
-        spans = torch.tensor([period for period, f in zip(periods, finite, strict=True) if f])
-        self.register_buffer("spans", spans.to(torch.get_default_dtype()), persistent=False)
+        spans = [period for period, f in zip(periods, finite, strict=True) if f]
+        self.register_buffer("spans", torch.tensor(spans, dtype=torch.float64), persistent=False)
         self.log_omega = nn.Parameter(torch.zeros(len(line)))
         self.center = nn.Parameter(torch.zeros(len(line)))
         self.log_inertia = nn.Parameter(torch.zeros(len(circle)))
@@ -60,7 +60,7 @@ class Latent(nn.Module):
         spread = math.sqrt(self.kT) * torch.exp(-self.log_omega)
         Q = z.index_copy(1, self.oscillators, self.center + z[:, self.oscillators] * spread)
         share = torch.special.ndtr(z[:, self.rotors]) - 0.5
-        return Q.index_copy(1, self.rotors, share * self.spans)
+        return Q.index_copy(1, self.rotors, share * self.spans.to(z))
 
     def momenta(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         """Thermal momenta P of standard normal numbers ``z``."""
@@ -70,7 +70,7 @@ class Latent(nn.Module):
         """Log of the canonical density of coordinates."""
         x = (Q[:, self.oscillators] - self.center) * self.log_omega.exp()
         constant = self.log_omega - math.log(2 * math.pi * self.kT) / 2
-        return constant.sum() - self.spans.log().sum() - x.square().sum(1) / (2 * self.kT)
+        return constant.sum() - self.spans.log().sum().to(Q) - x.square().sum(1) / (2 * self.kT)
 
     def log_density_momenta(self, P: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """Log of the canonical density of momenta."""
@@ -95,8 +95,9 @@ class Latent(nn.Module):
         momenta = P * phase.cos() - x * omega * phase.sin()
         if len(self.rotors):
             angle = moved[..., self.rotors]
-            turns = torch.floor(angle / self.spans + 0.5)
-            moved = moved.index_copy(2, self.rotors, angle - turns * self.spans)
+            spans = self.spans.to(angle)
+            turns = torch.floor(angle / spans + 0.5)
+            moved = moved.index_copy(2, self.rotors, angle - turns * spans)
         return moved, momenta
 
 

