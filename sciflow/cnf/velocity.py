@@ -171,7 +171,9 @@ class VelocityMLP(nn.Module):
             raise ValueError(f"context must be {expected}; got {got}")
         t = t.reshape(-1, 1)
         waves = t * self.rates
-        features = torch.cat([t, -0.3 * (1.02 - t).log() - 0.5, waves.sin(), waves.cos()], 1)
+        # Beyond t = 1, where solvers that overshoot go, the field stays what it was.
+        end = -0.3 * (1.02 - t).clamp(min=0.02).log() - 0.5
+        features = torch.cat([t, end, waves.sin(), waves.cos()], 1)
         if context is not None:
             features = torch.cat([features.expand(len(context), -1), context], 1)
         return self.condition(features).chunk(self.depth, 1)

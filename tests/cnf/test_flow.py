@@ -161,17 +161,16 @@ def test_samples_are_reproducible_and_go_on(generator):
 
 
 def test_log_likelihood_knows_its_errors(generator):
-    field, x = velocity(3, generator), torch.randn(30, 3, generator=generator)
-    truth = cnf.ContinuousFlow(field, rtol=1e-10, atol=1e-10).log_prob(x).detach()
+    field, x = velocity(3, generator), torch.randn(12, 3, generator=generator)
+    truth = cnf.ContinuousFlow(field, rtol=1e-9, atol=1e-9).log_prob(x).detach()
     exact = cnf.ContinuousFlow(field, rtol=1e-4, atol=1e-4).log_likelihood(x)
     assert bool((exact.trace_error == 0).all())
     off = (exact.value - truth).abs()
     assert float(off.max()) < float(exact.solver_error.max()) < 0.1
-    noisy = cnf.ContinuousFlow(field, trace="hutchinson").log_likelihood(
-        x, probes=64, generator=generator
-    )
+    rough = cnf.ContinuousFlow(field, trace="hutchinson", method="rk4", n_steps=20)
+    noisy = rough.log_likelihood(x, probes=24, generator=generator)
     score = (noisy.value - truth) / noisy.trace_error
-    assert float(score.square().mean()) < 2.5  # 30 scores of variance 1: 2.5 is 5.8 sigma
+    assert float(score.square().mean()) < 5  # 12 scores of variance 1.1: 5 is beyond 6 sigma
     assert math.isfinite(noisy.mean) and noisy.error > 0
 
 
@@ -224,3 +223,11 @@ def test_gradients_reach_the_parameters(generator):
 def test_bad_input_is_named(call, message, unchecked):
     with pytest.raises(ValueError, match=message):
         call(cnf.ContinuousFlow(cnf.VelocityMLP(2)))
+
+
+def test_a_solver_that_steps_past_the_end(generator):
+    flow = cnf.ContinuousFlow(velocity(2, generator), **TIGHT)
+    x = torch.randn(5, 2, generator=generator)
+    other = flow.with_solver("torchdiffeq:dopri5", 1e-8, 1e-8)
+    with torch.no_grad():
+        torch.testing.assert_close(other.to_data(flow.to_latent(x)), x, rtol=0, atol=1e-5)
