@@ -5,6 +5,8 @@ PYTHON ?= python3
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 EXTRAS := dev,cell,log,bench
+# Processes that share the tests.
+JOBS ?= 2
 
 # Networks as small as these gain nothing from a second thread.
 export OMP_NUM_THREADS ?= 1
@@ -15,7 +17,7 @@ demo: $(READY)
 	$(PY) -m sciflow.cli demo
 
 test: lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(JOBS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -11,6 +11,7 @@ BENCHMARKS = {
     "cnf": "benchmarks.cnf",
     "imports": "benchmarks.imports",
     "integrators": "benchmarks.integrators",
+    "nct": "benchmarks.nct",
     "particles": "benchmarks.particles",
     "single_cell": "benchmarks.single_cell",
 }

@@ -75,6 +75,18 @@ def race(
     return table
 
 
+def short(row: dict[str, float], device: str) -> dict[str, float]:
+    """The columns of a table: the time that counts, and the first competitor's over this one's."""
+    kind = "cpu" if device == "cpu" else "wall"
+    return {
+        "ms_min": row[f"{kind}_ms_min"],
+        "ms_median": row[f"{kind}_ms_median"],
+        "wall_ms_min": row["wall_ms_min"],
+        "sciflow/this": row["ratio"],
+        "of_medians": row["ratio_of_medians"],
+    }
+
+
 def _wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,8 +1,4 @@
-"""``sciflow.integrate`` against torchdiffeq, torchsde and a loop written by hand.
-
-Adaptive solvers are compared at equal achieved error: the tolerance of each is the loosest of a
-ladder with which its error at the end point is at most the goal.
-"""
+"""``sciflow.integrate`` against torchdiffeq, torchsde, zuko, diffrax and loops written by hand."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,30 +6,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
-from torchdiffeq import odeint, odeint_adjoint
+from torchdiffeq import odeint
 
 import sciflow
-from benchmarks.harness import conditions, race
-
-BATCH, GOAL = 512, 1e-5
-LADDER = [10.0 ** (-k / 2) for k in range(2, 19)]
-
-
-class Net(torch.nn.Module):
-    """A 3x64 tanh network of (y, t) times a gain: 4 is an easy field, 40 a hard one."""
-
-    def __init__(self, dim: int, gain: float) -> None:
-        super().__init__()
-        sizes = [dim + 1, 64, 64, 64, dim]
-        layers: list[torch.nn.Module] = []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
-            layers += [torch.nn.Linear(a, b), torch.nn.Tanh()]
-        self.layers, self.gain, self.calls = torch.nn.Sequential(*layers[:-1]), gain, 0
-
-    def forward(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The field at time t; counts its calls."""
-        self.calls += 1
-        return self.gain * self.layers(torch.cat([y, t.to(y).expand(len(y), 1)], 1))
+from benchmarks.harness import conditions, race, short
+from benchmarks.neural_fields import BATCH, GOAL, neural, relative
 
 
 def run(device: str) -> dict[str, Any]:
@@ -47,105 +24,8 @@ def run(device: str) -> dict[str, Any]:
     tables["Euler-Maruyama, 1000 steps, Ornstein-Uhlenbeck, 4096x2"] = stochastic(device)
     tables["leapfrog h=0.05, chain n=32, 1e4 steps, float64"] = symplectic(device)
     tables["Robertson to t=4e5, 64 samples, float64"] = stiff(device)
-    about = conditions(device, "torchdiffeq", "torchsde")
+    about = conditions(device, "torchdiffeq", "torchsde", "zuko", "diffrax", "jax")
     return {"conditions": about, "goal": GOAL, "tables": tables}
-
-
-def loosest(solve: Callable[[float], torch.Tensor], exact: torch.Tensor) -> float:
-    """The loosest tolerance whose error is at most the goal, as is that of the next tighter."""
-    errors = [relative(solve(tolerance), exact) for tolerance in LADDER]
-    for i in range(len(LADDER) - 1):
-        if max(errors[i : i + 2]) <= GOAL:
-            return LADDER[i]
-    raise RuntimeError(f"no tolerance reaches {GOAL}: {errors}")
-
-
-def relative(y: torch.Tensor, exact: torch.Tensor) -> float:
-    return float((y.detach().double() - exact).norm() / exact.norm())
-
-
-def neural(title: str, dim: int, gain: float, device: str) -> dict[str, Any]:
-    """Forward, and forward with backward, at equal achieved error (float32)."""
-    torch.manual_seed(0)
-    net = Net(dim, gain).to(device)
-    y0, t = torch.randn(BATCH, dim, device=device), torch.tensor([0.0, 1.0], device=device)
-    double = Net(dim, gain).to(device).double()
-    double.load_state_dict(net.state_dict())
-    with torch.no_grad():
-        exact = odeint(double, y0.double(), t.double(), method="dopri8", rtol=1e-11, atol=1e-11)[
-            -1
-        ]
-
-    def ours(method: str) -> Callable[[float], torch.Tensor]:
-        return lambda tol: sciflow.integrate(net, y0, t, method=method, rtol=tol, atol=tol).y[-1]
-
-    solvers = {
-        "sciflow dopri5": ours("dopri5"),
-        "sciflow tsit5": ours("tsit5"),
-        "torchdiffeq dopri5": lambda tol: odeint(net, y0, t, method="dopri5", rtol=tol, atol=tol)[
-            -1
-        ],
-        "torchdiffeq dopri5, clipped": lambda tol: odeint(
-            net, y0, t, method="dopri5", rtol=tol, atol=tol, options={"step_t": t[-1:]}
-        )[-1],
-    }
-    rows: dict[str, dict[str, Any]] = {}
-    with torch.no_grad():
-        tolerances = {name: loosest(solve, exact) for name, solve in solvers.items()}
-        for name, solve in solvers.items():
-            net.calls = 0
-            error = relative(solve(tolerances[name]), exact)
-            rows[name] = {"tolerance": tolerances[name], "error": error, "nfe": net.calls}
-        runs = {name: _bind(solve, tolerances[name]) for name, solve in solvers.items()}
-        # Ten evaluations, the floor: a solver's overhead is over its own number of them.
-        forward = race(
-            runs | {"10 evaluations": lambda: [net(t[0], y0) for _ in range(10)]}, device
-        )
-    tables = {
-        f"dopri5 forward, {title}": {n: rows[n] | _short(forward[n], device) for n in solvers}
-    }
-    key = "cpu_ms_min" if device == "cpu" else "wall_ms_min"
-    for n, row in tables[f"dopri5 forward, {title}"].items():
-        row["overhead"] = forward[n][key] / (row["nfe"] * forward["10 evaluations"][key] / 10)
-
-    def adjoint(tol: float) -> torch.Tensor:
-        return odeint_adjoint(
-            net, y0, t, method="dopri5", rtol=tol, atol=tol, adjoint_params=tuple(net.parameters())
-        )[-1]
-
-    def backward(solve: Callable[[float], torch.Tensor], tol: float) -> Callable[[], None]:
-        def both() -> None:
-            net.zero_grad()
-            solve(tol).square().sum().backward()
-
-        return both
-
-    def with_gradient(grad: str) -> Callable[[float], torch.Tensor]:
-        return lambda tol: sciflow.integrate(net, y0, t, rtol=tol, atol=tol, grad=grad).y[-1]
-
-    for name in ("checkpoint", "adjoint"):
-        solvers[f"sciflow {name}"] = with_gradient(name)
-        tolerances[f"sciflow {name}"] = tolerances["sciflow dopri5"]
-    solvers["torchdiffeq adjoint"] = adjoint
-    tolerances["torchdiffeq adjoint"] = tolerances["torchdiffeq dopri5"]
-    both = race({n: backward(s, tolerances[n]) for n, s in solvers.items()}, device, rounds=5)
-    tables[f"dopri5 forward + backward, {title}"] = {n: _short(both[n], device) for n in solvers}
-    return tables
-
-
-def _bind(solve: Callable[[float], torch.Tensor], tolerance: float) -> Callable[[], torch.Tensor]:
-    return lambda: solve(tolerance)
-
-
-def _short(row: dict[str, float], device: str) -> dict[str, float]:
-    kind = "cpu" if device == "cpu" else "wall"
-    return {
-        "ms_min": row[f"{kind}_ms_min"],
-        "ms_median": row[f"{kind}_ms_median"],
-        "wall_ms_min": row["wall_ms_min"],
-        "sciflow/this": row["ratio"],
-        "of_medians": row["ratio_of_medians"],
-    }
 
 
 def constant_steps(device: str) -> dict[str, Any]:
@@ -168,6 +48,9 @@ def constant_steps(device: str) -> dict[str, Any]:
 
     solvers = {
         "sciflow": lambda: sciflow.integrate(field, y0, t, method="rk4", dt=0.01).y[-1],
+        "sciflow compiled": lambda: sciflow.integrate(
+            field, y0, t, method="rk4", dt=0.01, compile=True
+        ).y[-1],
         "torchdiffeq": lambda: odeint(field, y0, t, method="rk4", options={"step_size": 0.01})[-1],
         "hand loop": by_hand,
     }
@@ -175,7 +58,7 @@ def constant_steps(device: str) -> dict[str, Any]:
     with torch.no_grad():
         times = race(solvers, device, rounds=15)
         return {
-            n: {"error": relative(s(), exact), "nfe": 400} | _short(times[n], device)
+            n: {"error": relative(s(), exact), "nfe": 400} | short(times[n], device)
             for n, s in solvers.items()
         }
 
@@ -201,7 +84,7 @@ def cheap_adaptive(device: str) -> dict[str, Any]:
         for name, solve in solvers.items():
             calls = 0
             error = relative(solve(), exact)
-            rows[name] = {"error": error, "nfe": calls} | _short(times[name], device)
+            rows[name] = {"error": error, "nfe": calls} | short(times[name], device)
             rows[name]["us_per_nfe"] = 1e3 * rows[name]["ms_min"] / calls
     return rows
 
@@ -256,7 +139,7 @@ def stochastic(device: str) -> dict[str, Any]:
                 ),
                 "nfe": n,
             }
-            | _short(times[name], device)
+            | short(times[name], device)
             for name, solve in solvers.items()
         }
 
@@ -375,6 +258,6 @@ def stiff(device: str) -> dict[str, Any]:
     with torch.no_grad():
         times = race(solvers, device, rounds=2)
         return {
-            n: {"error": relative(s(), exact)} | _short(times[n], device)
+            n: {"error": relative(s(), exact)} | short(times[n], device)
             for n, s in solvers.items()
         }

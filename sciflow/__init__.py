@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciflow import am, cnf, wlf
+    from sciflow import am, cnf, nct, wlf, wqmc
     from sciflow.errors import (
         DataError,
         IntegrationError,
@@ -38,10 +38,12 @@ __all__ = [
     "am",
     "cnf",
     "integrate",
+    "nct",
     "wlf",
+    "wqmc",
 ]
 
-_DOORS = ("am", "cnf", "wlf")
+_DOORS = ("am", "cnf", "nct", "wlf", "wqmc")
 _HOMES = {
     "sciflow.errors": (
         "DataError",

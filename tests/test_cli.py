@@ -299,7 +299,7 @@ def test_the_device_is_checked_before_anything_is_read_or_written(tmp_path, caps
 
 def test_commands_that_are_none(capsys):
     assert "'fi'; known are fit, predict, evaluate" in refused(capsys, "wlf", "fi")
-    assert "'flow'; known are demo, am, wlf" in refused(capsys, "flow", "fit")
+    assert "'flow'; known are demo, nct, cnf, am, wlf" in refused(capsys, "flow", "fit")
     assert "OUT" in refused(capsys, "wlf", "fit", "in.csv")
 
 
@@ -463,7 +463,7 @@ def test_each_verb_has_help(verb, capsys):
     for option in dataclasses.fields(VERBS[verb].load()):
         hidden = verb == "wlf evaluate" and option.name in ("seed", "log", "resume")
         flag = {"start": "from"}.get(option.name, option.name).replace("_", "-")
-        positional = {"path_in", "path_out", "model", "names", "name", "folder"}
+        positional = {"path_in", "path_out", "model", "names", "name", "folder", "paths"}
         if option.name not in positional:
             assert bool(re.search(f" --{flag}[ ,]", out)) is not hidden, flag
 

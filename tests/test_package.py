@@ -16,7 +16,7 @@ HEAVY = ("matplotlib", "ot", "mdtraj", "anndata", "openmm", "scipy", "tqdm", "pa
     [
         "import sciflow",
         "import sciflow; sciflow.integrate; sciflow.Trainer; sciflow.Snapshots; sciflow.Brownian",
-        "import sciflow; sciflow.am.fit; sciflow.wlf.fit; sciflow.wlf.evaluate",
+        "import sciflow; sciflow.am.fit; sciflow.wlf.fit; sciflow.wlf.evaluate; sciflow.wqmc.fit",
         "import sciflow.plots, sciflow.data, sciflow.metrics, sciflow.report, sciflow.systems",
     ],
 )

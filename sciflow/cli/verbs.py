@@ -16,6 +16,8 @@ from tyro.conf import Positional
 
 from sciflow.cli.cnf import cnf_density, cnf_fit, cnf_sample
 from sciflow.cli.interrupt import stop_at_once
+from sciflow.cli.molecules import nct_molecule, nct_simulate
+from sciflow.cli.nct import nct_fit
 from sciflow.cli.transport import am_fit, wlf_evaluate, wlf_fit, wlf_predict
 
 
@@ -119,10 +121,13 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "demo": Verb("run small versions of what sciflow does", _demo),
-    "am fit": Verb("fit a deterministic flow to cells by action matching", am_fit),
+    "nct fit": Verb("fit independent oscillators to a potential or to samples", nct_fit),
+    "nct molecule": Verb("fit independent oscillators to trajectories", nct_molecule),
+    "nct simulate": Verb("simulate alanine dipeptide in implicit solvent", nct_simulate),
     "cnf fit": Verb("fit a normalizing flow to samples", cnf_fit),
     "cnf sample": Verb("draw from a fitted flow, with log-densities", cnf_sample),
     "cnf density": Verb("evaluate the log-density of a fitted flow", cnf_density),
+    "am fit": Verb("fit a deterministic flow to cells by action matching", am_fit),
     "wlf fit": Verb("fit a flow of least action through cells at several times", wlf_fit),
     "wlf predict": Verb("move cells to other times with a fitted model", wlf_predict),
     "wlf evaluate": Verb("score predictions of held-out times", wlf_evaluate),

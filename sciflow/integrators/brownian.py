@@ -12,6 +12,7 @@ from sciflow.shapes import Tensor
 
 # The tree spans (-2**TOP, 2**TOP) in units of time.
 TOP = 48
+_FAR = 2.0**TOP
 _MASK = (1 << 64) - 1
 
 
@@ -62,7 +63,7 @@ class Brownian:
         self.seed, self.shape = int(seed), tuple(shape)
         self.dtype = dtype or torch.get_default_dtype()
         self.device = torch.device(device) if device is not None else torch.get_default_device()
-        self.resolution, self._bottom = resolution, exponent - 1
+        self.resolution, self._per_unit, self._bottom = resolution, 1 / resolution, exponent - 1
         self._generator = torch.Generator(self.device)
         self._salts: dict[int, int] = {}
         # level -> (index of the parent cell, increment of its left half, of its right half)
@@ -98,30 +99,22 @@ class Brownian:
         return size if low == 0 else min(size, (low & -low).bit_length() - 1)
 
     def _index(self, t: float) -> int:
-        if not abs(t) < 2.0**TOP:
+        if not -_FAR < t < _FAR:
             raise ValueError(
                 f"a time of the Brownian path must be finite and below 2**{TOP}; got {t}"
             )
-        return round(t / self.resolution)
+        return round(t * self._per_unit)
 
     def _cell(self, level: int, index: int) -> Any:
         """Increment over the cell ``[index, index + 1) * 2**level``."""
-        path = []
-        while True:
-            if level == TOP:
-                increment = self._whole(index)
-                break
-            known = self._halves.get(level)
-            if known is not None and known[0] == index >> 1:
-                increment = known[1 + (index & 1)]
-                break
-            path.append((level, index))
-            level, index = level + 1, index >> 1
-        for level, index in reversed(path):
-            left, right = self._split(level, index >> 1, increment)
-            self._halves[level] = (index >> 1, left, right)
-            increment = right if index & 1 else left
-        return increment
+        known = self._halves.get(level)
+        if known is not None and known[0] == index >> 1:
+            return known[1 + (index & 1)]
+        if level == TOP:
+            return self._whole(index)
+        left, right = self._split(level, index >> 1, self._cell(level + 1, index >> 1))
+        self._halves[level] = (index >> 1, left, right)
+        return right if index & 1 else left
 
     def _whole(self, index: int) -> Any:
         """Increment over a cell of the coarsest level."""

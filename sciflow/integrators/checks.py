@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from sciflow.integrators.delegate import is_delegated
 from sciflow.integrators.events import Event
 from sciflow.integrators.fields import SDE, Hamiltonian
 from sciflow.integrators.hamiltonian import HAMILTONIAN_METHODS
+from sciflow.integrators.leaves import all_finite
 from sciflow.integrators.rungekutta import Time
 from sciflow.integrators.sde import SDE_METHODS
 from sciflow.integrators.splitting import SPLITTINGS
@@ -35,15 +37,23 @@ def check_times(t: Any, batch: str, leaves: list[Tensor]) -> tuple[list[Time], l
         )
     if torch.compiler.is_exporting():
         return _constant_times(t)
-    host = t.detach().double().cpu()
-    if not bool(host.isfinite().all()):
-        raise ValueError(f"t must be finite; got {host[~host.isfinite()][0]:g}")
-    gaps = host.diff(dim=0)
-    if not bool(((gaps > 0).all(0) | (gaps < 0).all(0)).all()):
-        raise ValueError(f"t must be strictly increasing or strictly decreasing; got {host}")
-    floats: list[float] = host.reshape(len(t), -1)[:, 0].tolist() if t.numel() else [0.0] * len(t)
+    floats: list[float] = (t if t.ndim == 1 else t[:, 0] if t.numel() else t.sum(1)).tolist()
+    if not _in_order(t.detach(), floats):
+        if not bool(t.isfinite().all()):
+            raise ValueError(f"t must be finite; got {t[~t.isfinite()][0]:g}")
+        raise ValueError(f"t must be strictly increasing or strictly decreasing; got {t}")
     times: list[Time] = list(t.double().unbind()) if t.requires_grad else list(floats)
     return times, floats
+
+
+def _in_order(t: Tensor, floats: list[float]) -> bool:
+    """Whether the times of every sample are finite and strictly monotonic."""
+    if t.ndim == 2:
+        gaps = t.diff(dim=0)
+        return bool((t.isfinite().all(0) & ((gaps > 0).all(0) | (gaps < 0).all(0))).all())
+    pairs = list(pairwise(floats))  # on the host: a tensor's operations would cost more
+    monotonic = all(a < b for a, b in pairs) or all(a > b for a, b in pairs)
+    return monotonic and math.isfinite(floats[0]) and math.isfinite(floats[-1])
 
 
 def _constant_times(t: Tensor) -> tuple[list[Time], list[float]]:
@@ -122,10 +132,9 @@ def check_together(
             f"method {method!r} is for a Hamiltonian; got the field {type(field).__name__}"
         )
     explicit = [name for name in TABLEAUS if not isinstance(TABLEAUS[name], Rosenbrock)]
-    if grad == "adjoint" and method not in (*explicit, *SPLITTINGS):
-        raise ValueError(
-            f'grad="adjoint" needs a method of {[*explicit, *SPLITTINGS]}; got {method!r}'
-        )
+    undone = (*explicit, *SPLITTINGS, "reversible_heun")
+    if grad == "adjoint" and method not in undone:
+        raise ValueError(f'grad="adjoint" needs a method of {[*undone]}; got {method!r}')
     if batch == "each":
         if method not in TABLEAUS or not TABLEAUS[method].adaptive or dt is not None:
             raise ValueError(
@@ -164,11 +173,15 @@ def check_watching(
             continue
         if not isinstance(value, Event) and not callable(value):
             raise TypeError(f"{name} must be callable; got {type(value).__name__}")
-        if grad != "direct" or batch != "joint" or dense or is_delegated(method):
+        if grad != "direct" or dense or is_delegated(method):
             raise ValueError(
-                f'{name} needs grad="direct", batch="joint", no dense output and a method of '
-                f"sciflow; got {grad!r}, {batch!r}, dense={dense}, {method!r}"
+                f'{name} needs grad="direct", no dense output and a method of sciflow; '
+                f"got {grad!r}, dense={dense}, {method!r}"
             )
+    if on_step is not None and batch == "each":
+        raise ValueError(
+            'on_step needs batch="joint", where all samples are at one time; got batch="each"'
+        )
     if on_step is not None and compile and method in SPLITTINGS:
         raise ValueError("on_step needs single steps, compile=True makes chunks: give one of them")
     if event is not None and (
@@ -197,9 +210,8 @@ def check_state(leaves: list[Tensor]) -> None:
             raise TypeError(f"y0 must be floating-point or complex; leaf {i} is {leaf.dtype}")
         if torch.compiler.is_exporting():  # a graph has no values to look at
             continue
-        fine = leaf.detach().isfinite()
-        if not bool(fine.all()):
-            bad = (~fine).nonzero()[0].tolist()
+        if not all_finite(leaf):
+            bad = (~leaf.detach().isfinite()).nonzero()[0].tolist()
             raise ValueError(f"y0 must be finite; leaf {i} is not, first at index {bad}")
 
 

@@ -15,6 +15,8 @@ from sciflow.integrators.ode import (
     Control,
     Progress,
     Stepper,
+    Stops,
+    Watcher,
     batch_shape,
     finite_samples,
     rms_of_samples,
@@ -38,6 +40,7 @@ def solve_each(
     y0: list[Tensor],
     t: Float[Tensor, "times batch"],
     control: Control,
+    watch: Watcher | None = None,
 ) -> tuple[Progress, Tensor, Tensor]:
     """March all samples at once, each with its own error control.
 
@@ -67,6 +70,8 @@ def solve_each(
 
     y, k0 = y0, f(now, y0)
     h = _first_steps(tableau, y0, k0, (end - now).abs(), control)
+    if watch is not None:
+        watch.start(now, y0)
     while True:
         active = (status == Status.OK) & (next_output < len(t))
         late = active & (accepted + rejected >= control.max_steps)
@@ -99,7 +104,13 @@ def solve_each(
 
         finished = torch.where(last, end, now + signed)
         reached = (last | (direction * (t - finished) <= 0)) & good
-        _write_outputs(done, tableau, taken, t, next_output, reached, finished)
+        whole, stops = taken, None
+        if watch is not None:
+            taken, stops = watch.look(taken, good)
+        if stops is not None:
+            status = torch.where(stops.who, int(Status.EVENT), status)
+            finished = torch.where(stops.who, stops.when, finished)
+        _write_outputs(done, tableau, whole, taken.y1, t, next_output, reached, finished, stops)
         next_output = torch.maximum(next_output, reached.sum(0))
 
         safe = norm.nan_to_num(nan=math.inf, posinf=1e30).clamp(min=1e-10)
@@ -112,6 +123,9 @@ def solve_each(
         if taken.carry is not None:
             k0 = _choose(good, taken.carry, k0)
         now = torch.where(good, finished, now)
+    for row, output in enumerate(done.outputs):  # those who stopped stay
+        stays = (status == Status.EVENT) & (next_output <= row)
+        done.outputs[row] = _choose(stays, y, output)
     done.status, done.last_t, done.end, done.error = status, now, y, total_error
     return done, accepted, rejected
 
@@ -131,12 +145,14 @@ def _write_outputs(
     done: Progress,
     tableau: Tableau,
     step: Step,
+    y1: list[Tensor],
     t: Float[Tensor, "times batch"],
     next_output: Int[Tensor, "batch"],
     reached: Bool[Tensor, "times batch"],
     finished: Float[Tensor, "batch"],
+    stops: Stops | None,
 ) -> None:
-    """Fill the output times that this step has reached: its end, or by its interpolant."""
+    """Fill the output times that this step has reached: its end ``y1``, or its interpolant."""
     rows = torch.arange(len(t), device=t.device)[:, None]
     due = reached & (rows >= next_output)
     exact = due & (t == finished)
@@ -145,10 +161,12 @@ def _write_outputs(
     inside = due & ~exact
     span = torch.where(torch.as_tensor(step.h) == 0, 1.0, step.h)
     for row in due.any(1).nonzero().flatten().tolist():
-        value = _choose(exact[row], step.y1, done.outputs[row])
+        value = _choose(exact[row], y1, done.outputs[row])
         if bool(inside[row].any()):
             u = ((t[row] - step.t) / span).clamp(0.0, 1.0)
-            value = _choose(inside[row], interpolate(tableau, step, u), value)
+            between = interpolate(tableau, step, u)
+            between = between if stops is None else stops.held(between, u)
+            value = _choose(inside[row], between, value)
         done.outputs[row] = value
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import torch
 
-from sciflow.integrators.ode import Progress, batch_shape, statuses
-from sciflow.integrators.rungekutta import Step, interpolate, value_of, widen
-from sciflow.integrators.solution import EventTable, Status
+from sciflow.integrators.ode import Stops, batch_shape
+from sciflow.integrators.rungekutta import Step, Time, interpolate, value_of, widen
+from sciflow.integrators.solution import EventTable
 from sciflow.integrators.state import State, Structure
 from sciflow.integrators.tableaus import Tableau
 from sciflow.shapes import Tensor
@@ -53,25 +53,24 @@ class Watch:
     before: Tensor | None = None
     rows: list[tuple[Tensor, Tensor, list[Tensor]]] = field(default_factory=list)
 
-    def start(self, t: float, y: list[Tensor]) -> None:
+    def start(self, t: Time, y: list[Tensor]) -> None:
         """Take the signs at the initial state."""
         self.before = self._value(self._times(t, y), y)
 
-    def look(self, done: Progress, step: Step) -> tuple[Step, Tensor | None, list[Tensor] | None]:
-        """Find the events of a step.
+    def look(self, step: Step, moved: Tensor | None) -> tuple[Step, Stops | None]:
+        """Find the events of a step, for the samples that it has ``moved`` (None: all).
 
         Returns:
-            The step with its stopped samples where they stopped; the fraction of the step at
-            which they did (inf for the others), and their states, where there are any.
+            The step with its stopped samples where they stopped, and who they are.
         """
-        begin, size = value_of(step.t), value_of(step.h)
-        alive = statuses(done, step.y1) == Status.OK
-        after = self._value(self._times(begin + size, step.y1), step.y1)
+        after = self._value(self._times(step.t + step.h, step.y1), step.y1)
         assert self.before is not None
-        hit = alive & self._passed(self.before, after)
+        hit = self._passed(self.before, after)
+        if moved is not None:
+            hit, after = hit & moved, torch.where(moved, after, self.before)
         first, self.before = self.before, after
         if not bool(hit.any()):
-            return step, None, None
+            return step, None
         u = self._locate(step, first)
         states = interpolate(self.tableau, step, u)
         when = (step.t + u * step.h).to(torch.float64)
@@ -81,13 +80,10 @@ class Watch:
         else:
             self.rows.append((when.reshape(1), which, [y[None] for y in states]))
         if not self.event.terminal:
-            return step, None, None
+            return step, None
         y1 = [torch.where(widen(hit, y.ndim), s, y) for s, y in zip(states, step.y1, strict=True)]
-        status = statuses(done, y1)
-        done.status = torch.where(hit, int(Status.EVENT), status)
-        assert done.last_t is not None
-        done.last_t = torch.where(hit, when.detach(), done.last_t)
-        return step._replace(y1=y1), torch.where(hit, u.detach(), torch.inf), states
+        fraction = torch.where(hit, u.detach(), torch.inf)
+        return step._replace(y1=y1), Stops(hit, when.detach(), fraction, states)
 
     def table(self) -> EventTable:
         """All events, in the order of the steps."""
@@ -105,8 +101,8 @@ class Watch:
     def _locate(self, step: Step, before: Tensor) -> Tensor:
         """Fraction of the step per sample, by bisection; it knows its own gradient."""
         still = step._replace(
-            t=value_of(step.t),
-            h=value_of(step.h),
+            t=step.t.detach() if isinstance(step.t, Tensor) else step.t,
+            h=step.h.detach() if isinstance(step.h, Tensor) else step.h,
             y0=[y.detach() for y in step.y0],
             y1=[y.detach() for y in step.y1],
             k=[[x.detach() for x in stage] for stage in step.k],
@@ -124,7 +120,7 @@ class Watch:
         u = high.clone().requires_grad_()
         (slope,) = torch.autograd.grad(self._along(still, u).sum(), u)
         value = self._along(step, high)
-        safe = torch.where(slope == 0, torch.inf, slope)
+        safe = torch.where(slope.isfinite() & (slope != 0), slope, torch.inf)
         return high - (value - value.detach()) / safe
 
     def _along(self, step: Step, u: Tensor) -> Tensor:
@@ -139,5 +135,7 @@ class Watch:
             )
         return value
 
-    def _times(self, t: float, y: list[Tensor]) -> Tensor:
-        return torch.full(batch_shape(y), t, dtype=torch.float64, device=y[0].device)
+    def _times(self, t: Time, y: list[Tensor]) -> Tensor:
+        if isinstance(t, Tensor) and t.ndim:  # each sample has its own
+            return t
+        return torch.full(batch_shape(y), value_of(t), dtype=torch.float64, device=y[0].device)

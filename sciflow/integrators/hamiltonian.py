@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from sciflow.integrators import compiled
 from sciflow.integrators.brownian import Noise
+from sciflow.integrators.compiled import compiled_splitting, march_in_chunks
 from sciflow.integrators.fields import Hamiltonian
 from sciflow.integrators.gradients import march_checkpointed
 from sciflow.integrators.ode import After, Move, Progress, Stepper, march
@@ -149,7 +149,9 @@ def solve_hamiltonian(
         if grad == "adjoint":
             done = march_reversibly(field, splitting, leaves, plan)
         elif compile:
-            done = _march_compiled(field, splitting, leaves, plan)
+            chunk, size = compiled_splitting(field, splitting, leaves)
+            single, force = SplittingStepper(field, splitting), [field.force(leaves[0])]
+            done = march_in_chunks(chunk, size, single, leaves, force, plan, to_the_end=True)
         else:
             done = _run(SplittingStepper(field, splitting), leaves, plan, grad, after)
         evaluations = 1 + len(splitting.drifts) * len(plan)
@@ -165,31 +167,6 @@ def _run(
     if grad == "checkpoint":
         return march_checkpointed(step, None, y0, plan)
     return march(step, None, y0, plan, after=after)
-
-
-def _march_compiled(
-    field: Hamiltonian, splitting: Splitting, y0: list[Tensor], plan: list[Move]
-) -> Progress:
-    """Whole chunks of equal steps as one compiled function, the rest one by one."""
-    chunk = compiled.compiled_chunk(field, splitting, y0[0].detach(), y0[1].detach())
-    single, done = SplittingStepper(field, splitting), Progress(outputs=[])
-    q, p = y0
-    force, i = field.force(q), 0
-    while i < len(plan):
-        block = plan[i : i + compiled.CHUNK]
-        # an output, and so a change of the step, at the end of a block only
-        if len(block) == compiled.CHUNK and not any(move.outputs for move in block[:-1]):
-            h = torch.as_tensor(block[0].h, dtype=q.dtype, device=q.device)
-            q, p, force = chunk(q, p, force, h)
-            i += compiled.CHUNK
-        else:
-            taken = single(plan[i].t, plan[i].h, [q, p], [force])
-            (q, p), force = taken.y1, taken.carry[0] if taken.carry else force
-            i += 1
-        if plan[i - 1].outputs:
-            done.outputs.append([q, p])
-    done.steps, done.end = len(plan), [q, p]
-    return done
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,15 @@ def host_time(leaves: list[Tensor]) -> Callable[[Time], Tensor]:
         return torch.scalar_tensor(t, dtype=dtype, device=device)
 
     return convert
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether no element is NaN or infinite; one reduction where that is so.
+
+    A sum that is finite has finite terms only; one that is not may have overflowed.
+    """
+    total = x.detach().sum().item()
+    return cmath.isfinite(total) or bool(x.isfinite().all())
 
 
 def check_slopes(slopes: list[Any], y: list[Tensor], who: str = "the field") -> None:

@@ -37,14 +37,34 @@ Stepper = Callable[[Time, Time, list[Tensor], list[Tensor] | None, Tensor | None
 After = Callable[[float, list[Tensor]], list[Tensor] | None]
 
 
+class Stops(NamedTuple):
+    """Samples that a terminal event stopped within a step.
+
+    Which, (batch,); when; at what fraction of the step, inf for the others; in what state.
+    """
+
+    who: Tensor
+    when: Tensor
+    fraction: Tensor
+    states: list[Tensor]
+
+    def held(self, inside: list[Tensor], u: Time | Tensor) -> list[Tensor]:
+        """States at the fraction ``u`` of the step, with those who had stopped where they did."""
+        over = self.fraction < torch.as_tensor(u).detach()
+        return [
+            torch.where(widen(over, a.ndim), b, a)
+            for a, b in zip(inside, self.states, strict=True)
+        ]
+
+
 @runtime_checkable
 class Watcher(Protocol):
     """What looks for events in the accepted steps."""
 
-    def start(self, t: float, y: list[Tensor]) -> None:
+    def start(self, t: Time, y: list[Tensor]) -> None:
         """Begin at the initial state."""
 
-    def look(self, done: Progress, step: Step) -> tuple[Step, Tensor | None, list[Tensor] | None]:
+    def look(self, step: Step, moved: Tensor | None) -> tuple[Step, Stops | None]:
         """Find the events of a step, and stop the samples that are to stop."""
 
 
@@ -188,6 +208,7 @@ def solve_adaptive(
         taken = step(here, signed, y, k0, alive)
         with torch.no_grad():
             local = local_error(tableau, taken)
+            rms = _rms(local, control.in_norm, alive)
             norm = _error_norm(local, taken, control, alive)
         smallest = max(16 * math.ulp(now), TINY * abs(end - start))
         accepted = norm <= 1.0 and (last or size >= smallest)  # not so for NaN
@@ -215,9 +236,13 @@ def solve_adaptive(
         fractions: list[Time] = []
         if dense:
             done.record.append(taken)
-        whole, stop, stopped = taken, None, None
+        whole, stops = taken, None
         if watch is not None:
-            taken, stop, stopped = watch.look(done, taken)
+            taken, stops = watch.look(taken, alive)
+        if stops is not None:
+            done.status = torch.where(stops.who, int(Status.EVENT), statuses(done, y))
+            assert done.last_t is not None
+            done.last_t = torch.where(stops.who, stops.when, done.last_t)
         if after is not None:
             taken = _changed(done, after, finished, taken)
         while next_output < len(times) and (
@@ -233,19 +258,11 @@ def solve_adaptive(
                 done.outputs.append(taken.y1)
             else:
                 inside = interpolate(tableau, whole, u)
-                if stop is not None and stopped is not None:
-                    over = stop < value_of(u)
-                    inside = [
-                        torch.where(widen(over, a.ndim), b, a)
-                        for a, b in zip(inside, stopped, strict=True)
-                    ]
-                done.outputs.append(inside)
+                done.outputs.append(inside if stops is None else stops.held(inside, u))
             fractions.append(u)
             next_output += 1
         done.plan.append(Move(here, signed, tuple(fractions), alive))
-        with torch.no_grad():
-            rms = _rms(local, control.in_norm, alive)
-            done.error = rms if done.error is None else done.error + rms
+        done.error = rms if done.error is None else done.error + rms
         factor = SAFETY * max(norm, 1e-10) ** -exponent * previous_error**PI_BETA
         h = size * min(GROW, max(SHRINK, factor))
         previous_error = max(norm, 1e-4)
@@ -283,8 +300,8 @@ def _first_step(
     with torch.no_grad():
         for y, k, counts in zip(y0, k0, control.in_norm, strict=True):
             if counts and y.numel():
-                scale = y.abs() + max(control.atol, 1e-300) / max(control.rtol, 1e-14)
-                rate = max(rate, float(_root_mean_square(k.abs() / scale, alive)))
+                scale = y.abs().add_(max(control.atol, 1e-300) / max(control.rtol, 1e-14))
+                rate = max(rate, float(_root_mean_square(k / scale, alive)))
     if not 0.0 < rate < math.inf:
         return span
     return min(span, max(control.rtol, 1e-14) ** (1 / (tableau.order + 1)) / rate)

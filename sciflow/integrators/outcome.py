@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from sciflow.errors import IntegrationError
+from sciflow.integrators.leaves import all_finite
 from sciflow.integrators.ode import Progress, batch_shape, finite_samples
 from sciflow.integrators.rungekutta import LeafField, Step, interpolate, value_of, widen
 from sciflow.integrators.solution import EventTable, Solution, Stats, Status
@@ -52,9 +53,9 @@ def finish(
     else:
         status = done.status
         last_t = torch.where(status == Status.OK, final, done.last_t)
-    failed = not exporting and bool(_failed(status).any())
-    blank = partial(_blank, forward=t[-1] >= t[0], status=status, last_t=last_t)
-    if failed:
+    failed = done.status is not None and not exporting and bool(_failed(status).any())
+    blank = partial(_blank, span=t[-1] - t[0], status=status, last_t=last_t) if failed else None
+    if blank is not None:
         y = [blank(leaf, t) for leaf in y]
     error = done.error
     if isinstance(error, Tensor) and error.ndim == 0:
@@ -64,9 +65,7 @@ def finish(
     )
     interpolant = None
     if dense is not None:
-        interpolant = partial(
-            _interpolant, done.record, first, *dense, structure, blank if failed else None
-        )
+        interpolant = partial(_interpolant, done.record, first, *dense, structure, blank)
     solution = Solution(t, structure.join(y), stats, interpolant, events)
     if failed and throw:
         raise IntegrationError(_describe(stats), solution)
@@ -77,10 +76,10 @@ def _failed(status: Tensor) -> Tensor:
     return (status != Status.OK) & (status != Status.EVENT)
 
 
-def _blank(leaf: Tensor, t: Tensor, forward: Tensor, status: Tensor, last_t: Tensor) -> Tensor:
+def _blank(leaf: Tensor, t: Tensor, span: Tensor, status: Tensor, last_t: Tensor) -> Tensor:
     """A leaf at the times ``t``, with NaN from the failure of a sample on."""
     at = t.to(last_t).reshape(len(t), *[1] * (status.ndim if t.ndim == 1 else 0))
-    beyond = torch.where(forward.to(at.device), at > last_t, at < last_t) & _failed(status)
+    beyond = torch.where(span.to(at.device) >= 0, at > last_t, at < last_t) & _failed(status)
     return leaf.masked_fill(widen(beyond, leaf.ndim), math.nan)
 
 
@@ -89,8 +88,10 @@ def _mark_non_finite(done: Progress, t: Tensor) -> None:
 
     Their last good state is looked for among the outputs.
     """
-    shape = batch_shape(done.outputs[0])
     # NaN does not recover, so the last output tells whether there is anything to look for.
+    if done.status is None and all(all_finite(leaf) for leaf in done.outputs[-1]):
+        return
+    shape = batch_shape(done.outputs[0])
     good = finite_samples(done.outputs[-1], shape)
     if done.status is not None:
         good |= done.status != Status.OK

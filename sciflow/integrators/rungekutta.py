@@ -60,10 +60,11 @@ def _displaced(y: Tensor, h: Time, weights: Sequence[float], slopes: Sequence[Te
     """``y + h sum_i weights_i slopes_i`` where rounding matters little: inside a step."""
     if not isinstance(h, float):
         return y + increment(h, weights, slopes)
+    moved = None  # in place from the second term on
     for w, k in zip(weights, slopes, strict=False):
         if w != 0.0:
-            y = torch.add(y, k, alpha=h * w)
-    return y
+            moved = torch.add(y, k, alpha=h * w) if moved is None else moved.add_(k, alpha=h * w)
+    return y if moved is None else moved
 
 
 def _is_zero(weight: float | Tensor) -> bool:

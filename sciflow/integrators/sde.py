@@ -5,19 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from sciflow.integrators.brownian import Brownian, BrownianWithArea
-from sciflow.integrators.fields import SDE
-from sciflow.integrators.gradients import march_checkpointed
-from sciflow.integrators.leaves import host_time, on_leaves
-from sciflow.integrators.ode import After, Move, batch_shape, march
-from sciflow.integrators.outcome import finish
+from sciflow.integrators.ode import batch_shape
 from sciflow.integrators.rungekutta import LeafField, Step, Time, value_of
-from sciflow.integrators.solution import Solution
-from sciflow.integrators.state import Structure
 from sciflow.shapes import Tensor
 
 Diffusion = Callable[[Time, list[Tensor]], list[Any]]
@@ -25,8 +19,7 @@ Diffusion = Callable[[Time, list[Tensor]], list[Any]]
 Increments = list[Tensor | None]
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """The Wiener process over one step.
 
     ``dw`` are its increments and ``mean`` (where the method asks for the area) the mean of
@@ -119,16 +112,26 @@ def _add(
     for i, (moved, g_i, dw_i) in enumerate(zip(y, g, dw, strict=True)):
         if f is not None:
             moved = torch.add(moved, f[i], alpha=h)
-        if dw_i is not None and matrix:
+        if dw_i is None:
+            pass
+        elif matrix:
             moved = moved + (g_i @ dw_i.unsqueeze(-1)).squeeze(-1)
-        elif dw_i is not None:
-            number = isinstance(g_i, float | int)
-            if number and f is not None:  # a tensor of our own
-                moved = moved.add_(dw_i, alpha=g_i)
-            else:
-                moved = torch.add(moved, dw_i, alpha=g_i) if number else moved + g_i * dw_i
+        elif isinstance(g_i, Tensor):
+            moved = moved + g_i * dw_i
+        elif f is None:
+            moved = torch.add(moved, dw_i, alpha=g_i)
+        else:  # a tensor of our own
+            moved.add_(dw_i, alpha=g_i)
         new.append(moved)
     return new
+
+
+def noise_term(g: list[Any], dw: Increments, matrix: bool) -> list[Tensor | None]:
+    """``g dw`` per leaf; None for a leaf without noise."""
+    return [
+        None if b is None else (a @ b.unsqueeze(-1)).squeeze(-1) if matrix else a * b
+        for a, b in zip(g, dw, strict=True)
+    ]
 
 
 class SDEStepper:
@@ -175,6 +178,11 @@ class SDEStepper:
     ) -> Step:
         """Take one step, in the form of all steppers."""
         start, h = value_of(t), value_of(h)  # an SDE's times have no gradient
+        y1, carry = self.method.rule(self.f, self.g, start, h, y, self.piece(start, h), k0)
+        return Step(t, h, y, y1, [], carry)
+
+    def piece(self, start: float, h: float) -> Piece:
+        """The Wiener process from ``start`` over ``h``."""
         end = start + h
         mean: Increments = []
         if self.method.area:
@@ -189,9 +197,7 @@ class SDEStepper:
                     mean.append(None)
         else:
             dw = [None if path is None else path.shared(start, end) for path in self.paths]
-        piece = Piece(dw, mean, self.matrix)
-        y1, carry = self.method.rule(self.f, self.g, start, h, y, piece, k0)
-        return Step(t, h, y, y1, [], carry)
+        return Piece(dw, mean, self.matrix)
 
 
 def _process_shape(noise: str, diffusion: Any, y0: list[Tensor], i: int) -> tuple[int, ...]:
@@ -229,54 +235,3 @@ def _check_additive(method: str, here: list[Any], there: list[Any]) -> None:
                 f"method {method!r} is for additive noise, but the diffusion depends on the "
                 "state: take 'heun_strat' or 'euler_maruyama'"
             )
-
-
-def dyadic_plan(t: list[float], dt: float) -> list[Move]:
-    """Steps over the multiples of the largest power of two not above ``dt``, and the outputs.
-
-    On this grid a step is one cell of the Brownian tree, and halving ``dt`` halves every step.
-    """
-    width = 2.0 ** math.floor(math.log2(dt))
-    plan = []
-    for start, end in zip(t[:-1], t[1:], strict=True):
-        low, high = min(start, end), max(start, end)
-        first, last = math.floor(low / width) + 1, math.ceil(high / width) - 1
-        inner = [i * width for i in range(first, last + 1)]
-        knots = [low, *inner, high] if end >= start else [high, *reversed(inner), low]
-        plan += [Move(a, b - a) for a, b in zip(knots[:-2], knots[1:-1], strict=True)]
-        plan.append(Move(knots[-2], knots[-1] - knots[-2], (1.0,)))
-    return plan
-
-
-def solve_sde(
-    field: SDE,
-    leaves: list[Tensor],
-    structure: Structure,
-    t: Tensor,
-    times: list[float],
-    method: str,
-    dt: float,
-    grad: str,
-    throw: bool,
-    seed: int,
-    after: After | None = None,
-) -> Solution:
-    """Solve by one of ``SDE_METHODS``; the arguments are checked."""
-    f = on_leaves(field.drift, structure, leaves)
-    at = host_time(leaves)
-
-    def g(time: Time, y: list[Tensor]) -> list[Any]:
-        value = field.diffusion
-        if callable(value):
-            value = value(at(time), structure.join(y))
-        return structure.split(value, "diffusion")
-
-    step = SDEStepper(method, f, g, leaves, times, dt, seed, field.noise)
-    plan = dyadic_plan(times, dt)
-    if grad == "checkpoint":
-        done = march_checkpointed(step, None, leaves, plan)
-    else:
-        done = march(step, None, leaves, plan, after=after)
-    done.outputs.insert(0, leaves)
-    nfe = SDE_METHODS[method].start + SDE_METHODS[method].evaluations * done.steps
-    return finish(done, t, structure, done.extra + nfe, done.steps, 0, throw)

@@ -16,7 +16,7 @@ from sciflow.integrators.checks import (
     check_together,
     check_watching,
 )
-from sciflow.integrators.compiled import compiled_step
+from sciflow.integrators.compiled import compiled_chunk, compiled_step, march_in_chunks
 from sciflow.integrators.delegate import (
     delegate_to_scipy,
     delegate_to_torchdiffeq,
@@ -32,7 +32,7 @@ from sciflow.integrators.ode import After, Control, Stepper, fixed_plan, march, 
 from sciflow.integrators.outcome import finish
 from sciflow.integrators.rosenbrock import RosenbrockStepper
 from sciflow.integrators.rungekutta import rk_step
-from sciflow.integrators.sde import solve_sde
+from sciflow.integrators.sde_solve import solve_sde
 from sciflow.integrators.solution import Solution
 from sciflow.integrators.state import State, Structure, flatten
 from sciflow.integrators.tableaus import TABLEAUS, Rosenbrock
@@ -83,8 +83,8 @@ def integrate(
         grad: ``"direct"`` differentiates through the steps; ``"checkpoint"`` gives the same
             gradients with memory that grows as the square root of the number of steps, for one
             more forward pass; ``"adjoint"`` holds the outputs only: explicit Runge-Kutta methods
-            solve the adjoint equation, to the tolerance; ``leapfrog`` and ``yoshida4`` step back,
-            to rounding.
+            solve the adjoint equation, to the tolerance; ``leapfrog``, ``yoshida4`` and
+            ``reversible_heun`` step back, to rounding.
         batch: ``"joint"``: one step size for all samples; ``"each"``: every sample has its own,
             so that its answer does not depend on the company it is in.
         generator: source of the randomness of an SDE, a heat bath or a Hutchinson trace.
@@ -151,20 +151,23 @@ def integrate(
         plain = RosenbrockStepper(f, tableau)
     in_norm = getattr(field, "in_error_norm", (True,) * len(leaves))
     control = Control(rtol, atol, max_steps, tuple(in_norm))
-    if batch == "each":
-        per_sample = t if t.ndim == 2 else t[:, None].expand(-1, leaves[0].shape[0])
-        per_sample = per_sample.to(leaves[0].device, torch.float64)
-        done, accepted, rejected = solve_each(plain, f, tableau, leaves, per_sample, control)
-        evaluations = 1 + (tableau.stages - tableau.fsal) * (accepted + rejected)
-        return finish(done, t, structure, evaluations, accepted, rejected, throw)
-
-    adaptive = tableau.adaptive and dt is None
-    watched = event is not None or on_step is not None
-    keep = dense if dense is not None else adaptive and grad == "direct" and not watched
     watch = None
     if event is not None:
         whole = event if isinstance(event, Event) else Event(event)
         watch = Watch(whole, structure, tableau)
+    if batch == "each":
+        per_sample = t if t.ndim == 2 else t[:, None].expand(-1, leaves[0].shape[0])
+        per_sample = per_sample.to(leaves[0].device, torch.float64)
+        done, accepted, rejected = solve_each(
+            plain, f, tableau, leaves, per_sample, control, watch
+        )
+        evaluations = 1 + (tableau.stages - tableau.fsal) * (accepted + rejected)
+        events = None if watch is None else watch.table()
+        return finish(done, t, structure, evaluations, accepted, rejected, throw, events=events)
+
+    adaptive = tableau.adaptive and dt is None
+    watched = event is not None or on_step is not None
+    keep = dense if dense is not None else adaptive and grad == "direct" and not watched
     step = compiled_step(field, tableau, structure, leaves) if compile else plain
     if grad == "adjoint":
         done = solve_adjoint(field, f, tableau, leaves, t, dt, control, step)
@@ -172,6 +175,10 @@ def integrate(
         plan = fixed_plan(times, dt)
         if grad == "checkpoint":
             done = march_checkpointed(step, tableau, leaves, plan)
+        elif compile and after is None and not keep:
+            chunk, size = compiled_chunk(field, tableau, structure, leaves)
+            slope = f(times[0], leaves) if tableau.fsal else None
+            done = march_in_chunks(chunk, size, step, leaves, slope, plan, to_the_end=False)
         else:
             done = march(step, tableau, leaves, plan, keep, after=after)
         done.outputs.insert(0, leaves)

@@ -14,6 +14,14 @@ from sciflow.metrics.free_energy import (
 )
 from sciflow.metrics.histogram import histogram_distance
 from sciflow.metrics.information import mutual_information, mutual_information_matrix
+from sciflow.metrics.surfaces import (
+    Difference,
+    Surface,
+    between,
+    blocks,
+    free_energy_difference,
+    free_energy_surface,
+)
 from sciflow.metrics.transport import (
     sampling_floor,
     sliced_wasserstein2,
@@ -24,13 +32,19 @@ from sciflow.metrics.weights import ess
 
 __all__ = [
     "Bound",
+    "Difference",
     "Estimate",
     "Mean",
+    "Surface",
     "bar",
+    "between",
+    "blocks",
     "chain_mean",
     "covariance_trace_ratio",
     "energy_distance",
     "ess",
+    "free_energy_difference",
+    "free_energy_surface",
     "histogram_distance",
     "mmd",
     "mutual_information",

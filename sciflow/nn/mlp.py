@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import nn
 
 from sciflow.shapes import Float, Tensor
+
+#: Carries a cotangent of an output, (*batch, n_out), to one of the input, (*batch, n_in).
+Pullback = Callable[[Tensor], Tensor]
 
 
 class MLP(nn.Module):
@@ -69,6 +73,40 @@ class MLP(nn.Module):
             x = z * gate
             dx = dz * (gate + x * (1 - gate))
         return last(x), nn.functional.linear(dx, last.weight)
+
+    def pullback(
+        self, x: Float[Tensor, "*batch n_in"]
+    ) -> tuple[Float[Tensor, "*batch n_out"], Pullback]:
+        """Output, and the function that carries a cotangent of the output back to the input.
+
+        The vector-Jacobian product is written out from what the forward sweep left, so that it
+        needs no graph, and costs no second sweep where training differentiates it once more.
+        """
+        *hidden, last = (cast(nn.Linear, layer) for layer in self.layers)
+        track = torch.is_grad_enabled()
+        kept: list[tuple[nn.Linear, Tensor, Tensor]] = []
+        for layer in hidden:
+            z = layer(x)
+            if track:
+                gate = torch.sigmoid(z)
+                x = z * gate
+                kept.append((layer, x, gate))
+            else:
+                x = nn.functional.silu(z)
+                kept.append((layer, z, z))
+        one = x.new_ones(())
+
+        def pull(cotangent: Tensor) -> Tensor:
+            cotangent = cotangent @ last.weight
+            for layer, value, gate in reversed(kept):
+                if track:  # the derivative of SiLU is value + gate (1 - value)
+                    cotangent = cotangent * torch.lerp(value, one, gate)
+                else:  # torch's own kernel is the fastest, and has no derivative
+                    cotangent = torch.ops.aten.silu_backward(cotangent, value)
+                cotangent = cotangent @ layer.weight
+            return cotangent
+
+        return last(x), pull
 
     def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Output of the network."""

@@ -15,17 +15,25 @@ from sciflow.plots.cells import (
     velocity_field,
 )
 from sciflow.plots.flows import density, flow_lines, samples_over_time
+from sciflow.plots.free_energy import free_energy
+from sciflow.plots.modes import latent, mode_shapes, spectrum
+from sciflow.plots.torsions import mode_on_torsions
 from sciflow.plots.training import history
 
 __all__ = [
     "ScoreRow",
     "density",
     "flow_lines",
+    "free_energy",
     "history",
+    "latent",
     "marginals",
+    "mode_on_torsions",
+    "mode_shapes",
     "predicted_against_held_out",
     "samples_over_time",
     "scores",
+    "spectrum",
     "trajectories",
     "velocity_field",
     "weighted_histogram",

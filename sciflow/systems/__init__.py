@@ -9,6 +9,7 @@ from sciflow.systems.gaussians import GaussianTransport
 from sciflow.systems.gene_network import GeneNetwork, GeneNetworkData
 from sciflow.systems.harmonic_chain import HarmonicChain
 from sciflow.systems.landscapes import DoubleWell, MuellerBrown, Ring
+from sciflow.systems.molecules import Conformations, Molecule
 from sciflow.systems.particles import (
     DoubleWellParticles,
     LennardJones,
@@ -20,11 +21,14 @@ from sciflow.systems.population import Ensemble
 from sciflow.systems.sampling import Chains, hmc_chains
 from sciflow.systems.table import SYSTEMS, make_system
 from sciflow.systems.toys import TOYS, ToyDensity
+from sciflow.systems.trajectories import conformations, to_trajectory
+from sciflow.systems.velocities import check_velocities, equipartition
 
 __all__ = [
     "SYSTEMS",
     "TOYS",
     "Chains",
+    "Conformations",
     "DoubleWell",
     "DoubleWellParticles",
     "Ensemble",
@@ -37,6 +41,7 @@ __all__ = [
     "HarmonicChain",
     "LennardJones",
     "MeanFree",
+    "Molecule",
     "MuellerBrown",
     "ParticleSystem",
     "Phi4",
@@ -44,7 +49,11 @@ __all__ = [
     "Ring",
     "System",
     "ToyDensity",
+    "check_velocities",
+    "conformations",
+    "equipartition",
     "hmc_chains",
     "make_system",
     "planar_cluster",
+    "to_trajectory",
 ]

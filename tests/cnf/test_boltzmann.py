@@ -90,7 +90,7 @@ def test_the_ladder_where_reweighting_is_poor(generator):
     both = cnf.annealed_free_energy(bg, generator, x=target, **options)
     assert drawn.ess < 0.03
     assert up.ess > 3 * drawn.ess
-    assert both.error < up.error < one.error
+    assert both.error < min(up.error, one.error)
     for estimate in (up, both):
         assert abs(estimate.value - exact) < 5 * estimate.error
         assert estimate.bound > exact

@@ -122,7 +122,7 @@ BAD = [
         r"event must give one value per sample, shape \(3,\); got \(\)",
     ),
     (dict(on_step=lambda t, y: y[:1]), ValueError, r"on_step must return the shapes.*\(1, 2\)"),
-    (dict(on_step=ENERGY, batch="each"), ValueError, 'on_step needs grad="direct", batch="joint"'),
+    (dict(on_step=ENERGY, batch="each"), ValueError, 'on_step needs batch="joint"'),
     (dict(OU, grad="checkpoint", on_step=ENERGY), ValueError, 'on_step needs grad="direct"'),
     (dict(batch="each", dt=0.1), ValueError, 'batch="each" needs an adaptive method without dt'),
     (dict(batch="each", method="rk4"), ValueError, "batch=\"each\" needs an adaptive.*got 'rk4'"),
@@ -249,13 +249,28 @@ def test_compiled_step_gives_the_same_answer(method, unchecked):
         torch.testing.assert_close(slope, results[0][1], rtol=1e-10, atol=1e-10)
 
 
-def test_compiled_step_forward(unchecked):
-    y0 = torch.randn(4, 2)
+def test_compiled_steps_forward(unchecked, monkeypatch):
+    monkeypatch.setattr("sciflow.integrators.compiled.CHUNK", 6)  # quick to compile
+    y0, t = torch.randn(4, 2), torch.tensor([0.0, 0.7, 1.0])  # chunks of three steps, and a rest
     with torch.no_grad():
         plain, compiled = (
             sciflow.integrate(
-                lambda t, y: torch.cos(t) * y, y0, UNIT, method="midpoint", dt=0.1, compile=c
+                lambda t, y: torch.cos(t) * y, y0, t, method="midpoint", dt=0.1, compile=c
             ).y
             for c in (False, True)
         )
     torch.testing.assert_close(compiled, plain, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [dict(dt=0.01), dict(dt=0.5), dict()])
+def test_a_compiler_that_is_wrong_is_found_out(options, unchecked, monkeypatch):
+    def wrong(steps, dynamic):
+        def compiled(t, h, y, *rest):
+            end = steps(t, h, [1.0001 * x for x in y], *rest)
+            return end
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", wrong)
+    with pytest.raises(RuntimeError, match="another answer"):
+        sciflow.integrate(DECAY, torch.ones(3, 2), UNIT, compile=True, **options)

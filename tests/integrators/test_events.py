@@ -40,13 +40,53 @@ def test_balls_meet_the_ground(method):
     torch.testing.assert_close(solution.y[..., 0], h - G / 2 * flown**2, rtol=0, atol=1e-8)
 
 
-def test_gradient_of_an_event_time():
+@pytest.mark.parametrize("method", ["bosh3", "dopri5", "rodas4"])
+def test_balls_with_times_of_their_own(method):
+    """Every ball has its own start, steps and outputs; one is thrown so that it never lands."""
+    h, start = torch.tensor([1.0, 2.0, 5.0, 1000.0]), torch.tensor([0.0, 0.5, -1.0, 2.0])
+    y0 = torch.stack([h, torch.zeros(4)], 1)
+    flight = torch.tensor([0.0, 0.3, 0.8, 2.0])[:, None].expand(-1, 4)
+    solution = sciflow.integrate(
+        fall, y0, start + flight, method=method, batch="each", event=height
+    )
+    expected = torch.sqrt(2 * h / G)
+    order = solution.events.sample.argsort()
+    assert solution.events.sample[order].tolist() == [0, 1, 2]
+    landed = (start + expected)[:3]
+    torch.testing.assert_close(solution.events.t[order], landed, rtol=0, atol=1e-9)
+    torch.testing.assert_close(solution.stats.last_t[:3], landed, rtol=0, atol=1e-9)
+    assert solution.stats.status.tolist() == [Status.EVENT] * 3 + [Status.OK] and solution.stats.ok
+    flown = torch.minimum(flight, expected)
+    torch.testing.assert_close(solution.y[..., 0], h - G / 2 * flown**2, rtol=0, atol=1e-8)
+
+
+def test_events_of_a_sample_do_not_depend_on_its_company():
+    rate = torch.tensor([[1.0], [1.0], [50.0]])
+
+    def spin(t, y):
+        return rate[: len(y)] * torch.stack([y[:, 1], -y[:, 0]], 1)
+
+    y0, t = torch.tensor([[0.3, 1.0], [-0.2, 1.0], [0.1, 1.0]]), torch.tensor([0.0, 7.0])
+    watch = Event(height, terminal=False)
+    alone, together = (
+        sciflow.integrate(spin, y0[:n], t, batch="each", event=watch).events for n in (2, 3)
+    )
+    for i, n in ((0, 2), (1, 3)):  # x = x0 cos t + sin t
+        exact = torch.arctan(-y0[i, 0]) + math.pi * torch.arange(1 - i, n + 1 - i)
+        torch.testing.assert_close(alone.t[alone.sample == i], exact, rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            together.t[together.sample == i], alone.t[alone.sample == i], rtol=0, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("batch", ["joint", "each"])
+def test_gradient_of_an_event_time(batch):
     """t = sqrt(2 h / g): dt/dh = 1 / sqrt(2 g h), dt/dg = -t / 2g; impact speed -sqrt(2 g h)."""
     g = torch.tensor(G, requires_grad=True)
     y0 = torch.tensor([[3.0, 0.0], [7.0, 0.0]], requires_grad=True)
     solution = sciflow.integrate(
         lambda t, y: torch.stack([y[:, 1], -g.expand(len(y))], 1), y0,
-        torch.tensor([0.0, 4.0]), event=height, rtol=1e-9, atol=1e-9,
+        torch.tensor([0.0, 4.0]), event=height, rtol=1e-9, atol=1e-9, batch=batch,
     )  # fmt: skip
     order = solution.events.sample.argsort()
     to_y, to_g = torch.autograd.grad(solution.events.t.sum(), [y0, g], retain_graph=True)

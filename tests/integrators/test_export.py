@@ -41,3 +41,24 @@ def test_a_fixed_grid_survives_export(unchecked):
 def test_times_of_the_graph_are_refused(unchecked):
     with pytest.raises(ValueError, match=r"under torch\.export t must be a constant"):
         torch.export.export(Flow("rk4", inside=True), (torch.randn(4, 2),))
+
+
+class Pendulums(torch.nn.Module):
+    def __init__(self, method):
+        super().__init__()
+        self.stiffness, self.method = torch.nn.Parameter(torch.tensor(2.0)), method
+
+    def forward(self, q, p):
+        pendulum = sciflow.Hamiltonian(lambda q: (self.stiffness * (1 - torch.cos(q))).sum(1))
+        return sciflow.integrate(pendulum, (q, p), TIMES, method=self.method, dt=0.1).y
+
+
+@pytest.mark.parametrize("method", ["leapfrog", "yoshida4"])
+def test_hamiltonian_flow_survives_export(method, unchecked):
+    """The forces, derivatives of the potential, are in the graph."""
+    flow, batch = Pendulums(method), torch.export.Dim("batch", min=2, max=1000)
+    example = (torch.randn(4, 3), torch.randn(4, 3))
+    exported = torch.export.export(flow, example, dynamic_shapes=({0: batch}, {0: batch}))
+    q, p = torch.randn(7, 3), torch.randn(7, 3)
+    for got, expected in zip(exported.module()(q, p), flow(q, p), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)

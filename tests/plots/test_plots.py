@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from sciflow import plots
+from sciflow.metrics import free_energy_surface
 from sciflow.plots.style import CATEGORIES, time_colors
 from sciflow.train import Snapshots
 from sciflow.train.history import History
@@ -176,3 +177,39 @@ def test_bad_coordinates_are_named(ax, snapshots):
 def test_importing_the_plots_does_not_import_matplotlib():
     code = "import sys, sciflow.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_free_energy_of_a_line_with_its_error(ax, generator):
+    x = torch.randn(4000, generator=generator)
+    surface = free_energy_surface(x, 12, runs=torch.arange(4000) // 40, generator=generator)
+    assert plots.free_energy(surface, ax, ["x"], name="data") is ax
+    (line,) = ax.lines
+    np.testing.assert_allclose(line.get_xdata(), surface.centers[0])
+    shown = np.where(np.isfinite(surface.value), surface.value, np.nan)
+    np.testing.assert_allclose(line.get_ydata(), shown)
+    assert ax.get_xlabel() == "x" and ax.get_ylabel() == "free energy [kT]"
+    plots.free_energy(surface, ax, ["x"], name="model")
+    assert ax.lines[1].get_color() != ax.lines[0].get_color()
+
+
+def test_free_energy_of_a_plane_in_degrees(ax, generator):
+    angles = 2 * np.pi * (torch.rand(5000, 2, generator=generator) - 0.5)
+    surface = free_energy_surface(angles, 8, periods=[2 * np.pi] * 2)
+    plots.free_energy(surface, ax, ["phi", "psi"], degrees=True)
+    (mesh,) = ax.collections
+    np.testing.assert_allclose(mesh.get_array(), surface.value.T)
+    assert ax.get_xlim() == (-180, 180) and ax.get_ylabel() == "psi [deg]"
+    with pytest.raises(ValueError, match="highest must be positive"):
+        plots.free_energy(surface, ax, highest=-1.0)
+
+
+def test_mode_on_torsions(ax, generator):
+    angles = torch.rand(300, 2, generator=generator)
+    mode = 3.0 + 2.0 * torch.randn(300, generator=generator)
+    plots.mode_on_torsions(angles, mode, ax, ["phi", "psi"], 1, angles[:5])
+    frames, path = ax.collections
+    np.testing.assert_allclose(points(frames), np.rad2deg(angles))
+    np.testing.assert_allclose(frames.get_array(), (mode - mode.mean()) / mode.std())
+    np.testing.assert_allclose(points(path), np.rad2deg(angles[:5]))
+    with pytest.raises(ValueError, match="mode is constant"):
+        plots.mode_on_torsions(angles, torch.ones(300), ax)

@@ -39,7 +39,7 @@ class Chart(nn.Module, ABC):
         """Coordinates q of ``xi``, and ln |det dq/dxi|."""
 
     def metric(
-        self, q: Float[Tensor, "batch *shape"], mass: Float[Tensor, "*shape"]
+        self, q: Float[Tensor, "batch *shape"], mass: Float[Tensor, "..."]
     ) -> Float[Tensor, "batch dim dim"]:
         """Inverse mass metric G = B M^-1 B^T with B = dxi/dq, at ``q`` (Wilson's G matrix).
 

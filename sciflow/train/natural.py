@@ -1,0 +1,241 @@
+"""Natural-gradient updates: steps of equal size in the model's density, not in its parameters.
+
+The metric is the Fisher information of a density q, ``F = E[o o^T]`` with ``o = grad log q``
+centred, estimated from per-sample gradients (`torch.func`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+from sciflow.shapes import Float, Tensor
+from sciflow.train.objective import Loss
+
+# A dense Fisher matrix of more parameters than this is slower than it is worth.
+LARGEST = 8192
+
+
+class Direction(NamedTuple):
+    """The gradient of a loss in a form that natural-gradient updates use.
+
+    The gradient is ``mean_i residual_i grad log q(x_i)`` plus that of ``surrogate``.
+
+    Attributes:
+        loss: value and metrics to log; its graph is not used.
+        residual: (B,), detached.
+        surrogate: scalar whose gradient is the part that is no such mean; None if there is none.
+    """
+
+    loss: Loss
+    residual: Float[Tensor, "batch"]
+    surrogate: Float[Tensor, ""] | None = None
+
+
+class NaturalObjective(Protocol):
+    """What these updates ask of an objective, besides being an ``nn.Module``.
+
+    Its trainable parameters are those of ``model``.
+    """
+
+    model: nn.Module
+
+    def direction(self, batch: Any) -> Direction:
+        """The gradient at a batch."""
+        ...
+
+    def log_density(self, params: dict[str, Tensor], sample: Tensor) -> Float[Tensor, ""]:
+        """The log q of one sample, as a function of the parameters of ``model`` by name."""
+        ...
+
+
+class _Natural:
+    """Rows of per-sample gradients, the schedule, and the bounded step: common to all."""
+
+    def __init__(self, lr: float, delay: float, damping: float, trust: float) -> None:
+        for name, value in (("lr", lr), ("delay", delay), ("damping", damping), ("trust", trust)):
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        self.lr, self.delay, self.damping, self.trust = lr, delay, damping, trust
+        self.scale, self.steps = 1.0, 0
+
+    def rows(self, objective: Any, batch: Tensor) -> Float[Tensor, "batch param"]:
+        """Centred gradients of log q over sqrt(B); zero for a sample where one is not finite."""
+        model = objective.model
+        params = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+        grads = torch.func.vmap(torch.func.grad(objective.log_density), (None, 0))(params, batch)
+        rows = torch.cat([g.flatten(1) for g in grads.values()], 1)
+        good = torch.isfinite(rows).all(1, keepdim=True)
+        rows = torch.where(good, rows, 0.0)
+        rows = torch.where(good, rows - rows.sum(0) / good.sum().clamp(min=1), 0.0)
+        return rows / len(rows) ** 0.5
+
+    def move(self, objective: Any, direction: Tensor) -> float:
+        """Step along ``direction`` at the rate of the schedule, no further than ``trust``.
+
+        Returns:
+            Euclidean length of the step.
+        """
+        step = self.scale * self.lr / (1 + self.steps / self.delay) * direction
+        norm = float(step.norm())
+        if norm > self.trust:
+            step, norm = step * (self.trust / norm), self.trust
+        self.steps += 1
+        params = [p for p in objective.model.parameters() if p.requires_grad]
+        with torch.no_grad():
+            for p, part in zip(params, step.split([p.numel() for p in params]), strict=True):
+                p += part.view_as(p).to(p)
+        return norm
+
+
+class Spring(_Natural):
+    """Subsampled projected-increment natural gradient descent (SPRING), by the Gram of a batch.
+
+    Goldshlager, Abrahamsen and Lin, J. Comput. Phys. 516, 113351 (2024), arXiv:2401.10190, eq. 28:
+    the step d that comes closest to ``mu`` times the last among those that
+    ``|O d + residual|^2 + damping |d - mu d_last|^2`` makes small. Cost: B^2 P + B^3.
+
+    Args:
+        lr: rate at the start.
+        delay: steps after which the rate has halved: lr / (1 + k / delay).
+        damping: added to the eigenvalues of the Gram matrix.
+        momentum: mu, in [0, 1).
+        trust: largest Euclidean length of a step.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.1,
+        delay: float = 500.0,
+        damping: float = 4e-3,
+        momentum: float = 0.95,
+        trust: float = 0.3,
+    ) -> None:
+        super().__init__(lr, delay, damping, trust)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        self.momentum = momentum
+        self.last: Tensor | None = None
+
+    def step(self, objective: Any, batch: Tensor) -> Loss:
+        """One update; the loss is that before it.
+
+        Raises:
+            ValueError: the gradient has a part that lies outside the rows of the batch.
+        """
+        direction = objective.direction(batch)
+        if direction.surrogate is not None:
+            raise ValueError(
+                "Spring needs a gradient that is a mean of residuals times grad log q, which this "
+                "objective does not have; take DampedFisher"
+            )
+        rows = self.rows(objective, batch)
+        n = len(rows)
+        before = rows.new_zeros(rows.shape[1]) if self.last is None else self.last
+        before = self.momentum * before.to(rows)
+        # The Gram matrix is small, and its small eigenvalues matter: double precision.
+        gram = (rows @ rows.mT).double()
+        gram.diagonal().add_(self.damping)
+        gram += 1.0 / n  # rows are centred: this fixes their null direction
+        target = -direction.residual.double() / n**0.5 - (rows @ before).double()
+        solved = torch.cholesky_solve(target[:, None], torch.linalg.cholesky(gram))[:, 0]
+        self.last = before + rows.mT @ solved.to(rows)
+        norm = self.move(objective, self.last)
+        metrics = {**direction.loss.metrics, "step_norm": rows.new_tensor(norm)}
+        return Loss(direction.loss.value.detach(), metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last direction and the number of steps."""
+        return {"last": self.last, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``."""
+        self.last, self.steps = state["last"], state["steps"]
+
+
+class DampedFisher(_Natural):
+    """Natural gradient by a dense Fisher matrix, averaged over steps; takes any gradient.
+
+    Args:
+        lr: rate at the start.
+        delay: steps after which the rate has halved: lr / (1 + k / delay).
+        damping: added to the eigenvalues of the Fisher matrix.
+        memory: decay of the average of the Fisher matrix per step, in [0, 1).
+        refresh: steps between factorisations, which cost P^3 / 3; the first ten steps have one
+            each.
+        trust: largest Euclidean length of a step.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.1,
+        delay: float = 500.0,
+        damping: float = 4e-3,
+        memory: float = 0.95,
+        refresh: int = 10,
+        trust: float = 0.3,
+    ) -> None:
+        super().__init__(lr, delay, damping, trust)
+        if not 0 <= memory < 1:
+            raise ValueError(f"memory must be in [0, 1), got {memory}")
+        if refresh < 1:
+            raise ValueError(f"refresh must be at least 1, got {refresh}")
+        self.memory, self.refresh = memory, refresh
+        self.fisher: Tensor | None = None
+        self.factor: Tensor | None = None
+
+    def step(self, objective: Any, batch: Tensor) -> Loss:
+        """One update; the loss is that before it.
+
+        Raises:
+            ValueError: there are more parameters than a dense matrix is good for.
+        """
+        params = [p for p in objective.model.parameters() if p.requires_grad]
+        size = sum(p.numel() for p in params)
+        if size > LARGEST:
+            raise ValueError(
+                f"a dense Fisher matrix of {size} parameters is too large (at most {LARGEST}); "
+                "take a smaller network or another update"
+            )
+        direction = objective.direction(batch)
+        rows = self.rows(objective, batch)
+        gradient = rows.mT @ (direction.residual.to(rows) / len(rows) ** 0.5)
+        if direction.surrogate is not None:
+            parts = torch.autograd.grad(direction.surrogate, params, allow_unused=True)
+            gradient = gradient + torch.cat(
+                [
+                    (torch.zeros_like(p) if g is None else g).flatten()
+                    for p, g in zip(params, parts, strict=True)
+                ]
+            )
+        new = (rows.mT @ rows).double()
+        keep = min(self.memory, self.steps / (self.steps + 1))  # an even average at the start
+        self.fisher = new if self.fisher is None else self.fisher.to(new).lerp_(new, 1 - keep)
+        if self.factor is None or self.steps < 10 or self.steps % self.refresh == 0:
+            damped = self.fisher.clone()
+            damped.diagonal().add_(self.damping)
+            self.factor = torch.linalg.cholesky(damped)
+        solved = torch.cholesky_solve(gradient.double()[:, None], self.factor.to(new))[:, 0]
+        norm = self.move(objective, -solved)
+        metrics = {**direction.loss.metrics, "step_norm": rows.new_tensor(norm)}
+        return Loss(direction.loss.value.detach(), metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averaged matrix, its factor in use, and the number of steps."""
+        # Copies: the average is updated in place.
+        fisher = None if self.fisher is None else self.fisher.clone()
+        return {"fisher": fisher, "factor": self.factor, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``."""
+        self.fisher, self.factor = state["fisher"], state["factor"]
+        self.steps = state["steps"]
