@@ -79,7 +79,8 @@ def flows(seed: int, device: str) -> dict[str, tuple[cnf.ContinuousFlow, dict[st
         path = KEEP / f"dw4-{seed}-{stage.replace(' ', '-')}.safetensors"
         if not path.is_file():
             begin = time.process_time()
-            settings = {**OPTIONS, "seed": seed, "device": device}
+            out = KEEP / f"dw4-{seed}"
+            settings = {**OPTIONS, "seed": seed, "device": device, "out": out, "resume": True}
             if flow is None:
                 flow = cnf.fit_particles(x, 4, **{**settings, "tuning_steps": 0})
                 notes: dict[str, Any] = {}

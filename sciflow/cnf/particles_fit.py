@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sciflow.cnf.boltzmann import BoltzmannGenerator
+from sciflow.cnf.energy_recipe import WeightsOfSamples
 from sciflow.cnf.equivariant import ParticleField
 from sciflow.cnf.flow_matching import FlowMatching
 from sciflow.cnf.likelihood import MaximumLikelihood
@@ -19,10 +18,11 @@ from sciflow.cnf.mixture import Joint, Mixture
 from sciflow.cnf.model import ContinuousFlow
 from sciflow.cnf.particles import MeanFreeGaussian
 from sciflow.cnf.particles_alignment import align
+from sciflow.cnf.recipe import as_flow
 from sciflow.cnf.reverse_kl import Energy, ReverseKL
 from sciflow.errors import DataError
 from sciflow.shapes import Float, Tensor
-from sciflow.train import EnergySampler, FitResult, Samples, Trainer
+from sciflow.train import EnergySampler, Samples, Source, Trainer
 from sciflow.train.batch import cast, require_finite
 
 
@@ -71,6 +71,10 @@ class ParticleOptions:
     """Torch device: "auto", "cpu", "cuda"."""
     out: Path | None = None
     """Folder for logs and checkpoints; None writes nothing."""
+    log: str | None = "csv"
+    """Log in that folder: "csv" or "tensorboard"."""
+    resume: bool = False
+    """Continue from the checkpoints in that folder."""
     compile: bool = False
     """Compile the field with torch.compile in training: some three times the speed, after a
     minute or two."""
@@ -162,21 +166,21 @@ def fit_particles(
             f"x must be at least two samples (M, {n_particles} d); got {tuple(x.shape)}"
         )
     require_finite(x, "x")
-    flow = particle_flow(
-        n_particles, x.shape[1] // n_particles, scale_of(x, n_particles), settings
-    )
+    space_dim = x.shape[1] // n_particles
+    flow = particle_flow(n_particles, space_dim, scale_of(x, n_particles), settings)
     x = flow.base.centred(x)
     if settings.matching_steps:
-        source = AlignedPairs(flow.base, x, settings.alignment)
-        trainer = _trainer(
-            settings, "matching", settings.matching_steps, settings.matching_batch,
-            settings.matching_lr, clip=10.0, warmup=settings.matching_steps // 50,
-        )  # fmt: skip
-        result = trainer.fit(FlowMatching(flow), source)
-        flow = _flow(result)
-        if result.interrupted:
-            return flow
-    if settings.tuning_steps:
+        flow = _fit(
+            settings,
+            "matching",
+            FlowMatching(flow),
+            AlignedPairs(flow.base, x, settings.alignment),
+            steps=settings.matching_steps,
+            batch_size=settings.matching_batch,
+            lr=settings.matching_lr,
+            clip=10.0,
+        )
+    if settings.tuning_steps and not getattr(flow, "interrupted", False):
         flow = tune(flow, x, energy, kT, settings)
     return flow
 
@@ -195,7 +199,7 @@ def tune(
     far apart.
     """
     objectives: dict[str, nn.Module] = {}
-    sources: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
     weights: dict[str, float] = {}
     part = settings.energy_weight if x is not None else 1.0
     if x is not None and (energy is None or part < 1):
@@ -212,14 +216,24 @@ def tune(
         weights["energy"] = part
     if not objectives:
         raise ValueError("samples or an energy must be given")
-    evaluate = None if energy is None else _evaluation(energy, kT, settings)
-    trainer = _trainer(
-        settings, "tuning", settings.tuning_steps, settings.tuning_batch, settings.tuning_lr,
-        clip=1.0, ema=0.99, warmup=settings.tuning_steps // 50,
+    if isinstance(flow.field, ParticleField):
+        flow.field.compiled = settings.compile
+    evaluate = None
+    if energy is not None:
+        evaluate = WeightsOfSamples(energy, kT, settings.n_evaluate, settings.seed)
+    return _fit(
+        settings,
+        "tuning",
+        Mixture(objectives, weights),
+        Joint(sources),
+        evaluate,
+        steps=settings.tuning_steps,
+        batch_size=settings.tuning_batch,
+        lr=settings.tuning_lr,
+        clip=1.0,
+        ema=0.99,
         eval_every=max(1, settings.tuning_steps // settings.evaluations),
-    )  # fmt: skip
-    result = trainer.fit(Mixture(objectives, weights), Joint(sources), evaluate)
-    return _flow(result)
+    )
 
 
 def particle_flow(
@@ -244,7 +258,6 @@ def particle_flow(
         settings.n_radial,
         generator=torch.Generator().manual_seed(settings.seed),
     )
-    field.compiled = settings.compile
     return ContinuousFlow(field, MeanFreeGaussian(n_particles, space_dim, scale), "exact")
 
 
@@ -258,36 +271,24 @@ def scale_of(x: Float[Tensor, "n dim"], n_particles: int) -> float:
     return scale
 
 
-def _evaluation(
-    energy: Energy, kT: float, settings: ParticleOptions
-) -> Callable[[nn.Module], Mapping[str, float]]:
-    def evaluate(model: nn.Module) -> Mapping[str, float]:
-        assert isinstance(model, ContinuousFlow)
-        generator = torch.Generator(model.shift.device).manual_seed(settings.seed + 2**31)
-        drawn = BoltzmannGenerator(model, energy, kT).sample(settings.n_evaluate, generator)
-        bound = -kT * float(drawn.log_weight.double().mean())
-        return {"bound": bound, "ess": drawn.ess}
-
-    return evaluate
-
-
-def _trainer(
-    settings: ParticleOptions, stage: str, steps: int, batch: int, lr: float, **more: Any
-) -> Trainer:
-    return Trainer(
-        steps=steps,
-        batch_size=batch,
-        lr=lr,
+def _fit(
+    settings: ParticleOptions,
+    stage: str,
+    objective: nn.Module,
+    source: Source,
+    evaluate: WeightsOfSamples | None = None,
+    **how: Any,
+) -> ContinuousFlow:
+    """One stage, from its checkpoint where there is one to go on from."""
+    out = None if settings.out is None else Path(settings.out) / stage
+    trainer = Trainer(
         seed=settings.seed,
         device=settings.device,
-        out=None if settings.out is None else Path(settings.out) / stage,
+        out=out,
+        log=settings.log,
         progress=settings.progress,
-        **more,
+        warmup=how["steps"] // 50,
+        **how,
     )
-
-
-def _flow(result: FitResult) -> ContinuousFlow:
-    flow = result.model
-    assert isinstance(flow, ContinuousFlow)
-    flow.history = result.history
-    return flow
+    resume = settings.resume and out is not None and (out / "checkpoint.pt").is_file()
+    return as_flow(trainer.fit(objective, source, evaluate, resume=resume))
