@@ -31,6 +31,7 @@ def write_runs(path: str | Path, runs: Sequence[DecayRun]) -> Path:
         raise ValueError("there is no run to write")
     arrays: dict[str, np.ndarray] = {
         "names": np.array([run.name for run in runs]),
+        "source": np.array([run.source for run in runs]),
         "rows": np.array([len(run.t) for run in runs]),
         "shells": np.array([0 if run.kappa is None else len(run.kappa) for run in runs]),
     }
@@ -68,7 +69,7 @@ def read_runs(path: str | Path) -> list[DecayRun]:
         DataError: the file is not of that kind.
     """
     with np.load(path, allow_pickle=False) as file:
-        missing = {"names", "rows", "shells", "t", "k", "eps", "spectrum"} - set(file.files)
+        missing = {"names", "source", "rows", "shells", "t", "k", "eps", "spectrum"} - set(file.files)
         if missing:
             raise DataError(f"{path} is no file of decays: it lacks {', '.join(sorted(missing))}")
         data = {key: file[key] for key in file.files}
@@ -90,5 +91,6 @@ def read_runs(path: str | Path) -> list[DecayRun]:
             fields["kappa"] = torch.from_numpy(data["kappa"][shell : shell + shells])
             fields["spectrum"] = torch.from_numpy(E)
             entry, top, shell = entry + rows * shells, top + rows, shell + shells
-        runs.append(DecayRun(name=str(data["names"][i]), **fields))  # type: ignore[arg-type]
+        name, source = str(data["names"][i]), str(data["source"][i])
+        runs.append(DecayRun(name=name, source=source, **fields))  # type: ignore[arg-type]
     return runs

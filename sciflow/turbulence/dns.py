@@ -232,6 +232,7 @@ def _as_run(
         box=flow.box,
         k_max=flow.k_max,
         name=name,
+        source="simulation",
         balance=balance,
         **moved,
     )

@@ -253,5 +253,6 @@ def _run(
         box=case.box,
         k_max=case.k_max,
         name=case.name,
+        source="closure",
         balance=balance,
     )

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from sciflow.errors import DataError
 from sciflow.shapes import Float, Tensor
-from sciflow.train import load_model, save_model
+from sciflow.train import load_metadata, load_model, save_model
 from sciflow.turbulence.features import (
     ENCODERS,
     of_history,
@@ -248,18 +248,20 @@ def load(path: str | Path) -> Forecaster:
     Raises:
         DataError: the file is not of a forecaster.
     """
+    extra: Mapping[str, Any] = load_metadata(path).extra
+    if "reach" not in extra:
+        raise DataError(f"{path} is not the file of a forecaster")
+    calibration = Calibration(
+        scale=dict(extra["scale"]),
+        floor=tuple(extra["floor"]),
+        reach=tuple(extra["reach"]),
+        outside=tuple(extra["outside"]),
+    )
 
-    def build(info: Any) -> Forecaster:
-        extra: Mapping[str, Any] = info.extra
-        calibration = Calibration(
-            scale=dict(extra["scale"]),
-            floor=tuple(extra["floor"]),
-            reach=tuple(extra["reach"]),
-            outside=tuple(extra["outside"]),
-        )
-        return Forecaster(DecayODE(**info.config), calibration)
+    def build(config: dict[str, Any]) -> Forecaster:
+        return Forecaster(DecayODE(**config), calibration)
 
-    return load_model(path, build)
+    return cast(Forecaster, load_model(path, build))
 
 
 def _numbers(**values: Any) -> tuple[Tensor, Tensor, Tensor, bool]:
@@ -320,8 +322,7 @@ def _known(
         if not torch.isfinite(S).all() or float(S.abs().max()) > 3:
             raise ValueError(f"skewness must be a number of order .5; got {skewness}")
         P = _optional("palinstrophy", palinstrophy, B)
-        assert P is not None  # noqa: S101 - `_given` has seen to it
-        parts.append(of_skewness(k, eps, nu, S, P))
+        parts.append(of_skewness(k, eps, nu, S, cast(Tensor, P)))
     if name in ("spectrum", "both"):
         parts.append(_known_spectrum(k, eps, nu, spectrum))
     if name == "history":

@@ -16,6 +16,8 @@ from sciflow.shapes import Float, Tensor
 
 logger = logging.getLogger(__name__)
 
+Source = Literal["simulation", "closure", "measurement"]
+
 # Relative difference of -dk/dt and eps that is worth a word, and that which is an error.
 _WARN, _REFUSE = 0.02, 0.05
 # Least fall of ln k over which the two are compared: rounding in a file drowns smaller ones.
@@ -41,6 +43,7 @@ class DecayRun:
         box: side of the periodic box, if there is one.
         k_max: largest wavenumber that was resolved, if that is limited.
         name: for plots and messages.
+        source: "simulation", "closure" or "measurement".
         balance: largest relative difference of -dk/dt and eps over windows of ln k; measured
             here unless a finer record has told it already.
 
@@ -62,6 +65,7 @@ class DecayRun:
     box: float | None = None
     k_max: float | None = None
     name: str = ""
+    source: Source = "measurement"
     balance: float | None = None
     check: Literal["error", "ignore"] = "error"
 
