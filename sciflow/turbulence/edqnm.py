@@ -91,12 +91,16 @@ def closure(
     shells = _Shells(cases, damping)
     u, t = shells.start, torch.zeros(len(cases), dtype=torch.float64)
     k0 = u.sum(0)
-    rows, dt = [_Row(t, *shells.moments(u, t))], None
-    while float((k0 / rows[-1].k).log().min()) < float(levels[-1]):
+    rows: list[_Row] = []
+    dt = None
+    while True:
+        c = shells.exchange(u, t)
+        rows.append(shells.moments(u, t, c))
+        if float((k0 / rows[-1].k).log().min()) >= float(levels[-1]):
+            break
         dt = shells.time_step(rows[-1], dt)
-        u = shells.advance(u, t, dt)
+        u = shells.advance(u, t, dt, c)
         t = t + dt
-        rows.append(_Row(t, *shells.moments(u, t)))
     return [_run(case, shells, rows, j, levels) for j, case in enumerate(cases)]
 
 
@@ -167,13 +171,12 @@ class _Shells:
         f = u / (self.kappa**2 * self.width)
         return torch.einsum("ijb,jb->ib", c, f) - c.sum(1) * f
 
-    def moments(self, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Energy, dissipation, palinstrophy, production of dissipation, and shell energies."""
+    def moments(self, u: Tensor, t: Tensor, c: Tensor) -> _Row:
+        """Statistics of shell energies at ``t``."""
         square = self.kappa**2
-        T = self.transfer(u, self.exchange(u, t))
+        growth = 2 * self.nu * (square * self.transfer(u, c)).sum(0)
         eps = 2 * self.nu * (square * u).sum(0)
-        growth = 2 * self.nu * (square * T).sum(0)
-        return u.sum(0), eps, (square**2 * u).sum(0), growth, u
+        return _Row(t, u.sum(0), eps, (square**2 * u).sum(0), growth, u)
 
     def time_step(self, row: _Row, last: Tensor | None) -> Tensor:
         """A step that follows the large scales and the dissipation; the rest is implicit."""
@@ -183,10 +186,10 @@ class _Shells:
         dt = torch.minimum(dt, 0.1 * row.eps / change)
         return dt if last is None else torch.minimum(dt, 1.3 * last)
 
-    def advance(self, u: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        """Shell energies after ``dt``."""
-        half = self._solve(self._matrix(u, t), dt / 2, u)
-        A = self._matrix(half, t + dt / 2)
+    def advance(self, u: Tensor, t: Tensor, dt: Tensor, c: Tensor) -> Tensor:
+        """Shell energies after ``dt``; ``c`` is the exchange at the start."""
+        half = self._back(self._factor(self._matrix(c), dt / 2), u)
+        A = self._matrix(self.exchange(half, t + dt / 2))
         gamma = 1 - math.sqrt(0.5)
         # Alexander's SDIRK of order two; both stages share one factorisation.
         factors = self._factor(A, gamma * dt)
@@ -195,9 +198,8 @@ class _Shells:
         out = self._back(factors, u + (1 - gamma) * dt * slope)
         return out.clamp_min(0.0)
 
-    def _matrix(self, u: Tensor, t: Tensor) -> Tensor:
-        """du/dt = A u, (B, N, N)."""
-        c = self.exchange(u, t)
+    def _matrix(self, c: Tensor) -> Tensor:
+        """A of du/dt = A u, (B, N, N)."""
         measure = 1 / (self.kappa**2 * self.width)
         A = c * measure
         loss = c.sum(0) * measure + 2 * self.nu * self.kappa**2
@@ -209,9 +211,6 @@ class _Shells:
 
     def _back(self, factors: tuple[Tensor, Tensor], u: Tensor) -> Tensor:
         return torch.linalg.lu_solve(*factors, u.T[..., None])[..., 0].T
-
-    def _solve(self, A: Tensor, dt: Tensor, u: Tensor) -> Tensor:
-        return self._back(self._factor(A, dt), u)
 
 
 def _run(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from sciflow.shapes import Float, Tensor
 from sciflow.turbulence.navier_stokes import STRETCHING
-from sciflow.turbulence.runs import DecayRun
 
 #: Kinds of knowledge of the start besides k, eps and nu, and how many numbers tell it.
 _ENERGY_LEVELS = (0.02, 0.08, 0.2, 0.35, 0.5, 0.65, 0.8, 0.93)
@@ -132,9 +132,12 @@ def of_history(
     return torch.cat([length[:, None], rise, torch.asinh(slopes) / 1.5], 1)
 
 
-def history_window(run: DecayRun, i: int, length: float) -> tuple[Tensor, Tensor]:
-    """k and eps at the points of a history of ``length`` in tau that ends at row ``i``."""
-    end = float(run.tau[i])
-    grid = torch.linspace(max(0.0, end - length), end, _POINTS + 1, dtype=torch.float64)
-    part = run.resample(tau=grid.clamp(0.0, float(run.tau[-1])))
-    return part.k, part.eps
+def history_window(
+    k: Float[Tensor, " time"], eps: Float[Tensor, " time"], i: int, length: float
+) -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
+    """Energies and dissipations of a history of ``length`` in tau that ends at row ``i``."""
+    tau = (k[0] / k[: i + 1]).log().numpy()
+    grid = np.linspace(max(0.0, tau[-1] - length), tau[-1], _POINTS + 1)
+    # Straight lines, as a record of a few points does not bear more.
+    at = np.interp(grid, tau, eps[: i + 1].log().numpy())
+    return k[0] * torch.exp(-torch.from_numpy(grid)), torch.from_numpy(np.exp(at))

@@ -365,7 +365,7 @@ def _known_history(k: Tensor, eps: Tensor, history: Any) -> Tensor:
     length = float(run.tau[-1])
     if length < 0.05:
         raise ValueError(f"history must span a fall of ln k of .05 or more; got {length:.3g}")
-    a, b = history_window(run, len(run.t) - 1, min(length, 1.2))
+    a, b = history_window(run.k, run.eps, len(run.t) - 1, min(length, 1.2))
     return of_history(a[None], b[None])
 
 

@@ -84,7 +84,7 @@ def gather_starts(runs: Sequence[DecayRun], per_run: int, horizon: float, seed: 
             if float(run.tau[row]) < 0.1:
                 past.append(missing[0].expand(ENCODERS["history"]))
             else:
-                a, b = history_window(run, row, float(length))
+                a, b = history_window(run.k, run.eps, row, float(length))
                 past.append(of_history(a[None], b[None])[0])
         columns["history"].append(torch.stack(past))
         tau = run.tau.numpy()
