@@ -16,10 +16,11 @@ _DISSIPATION_LEVELS = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 #: Points of a history, evenly spaced in the fall of ln k.
 _POINTS = 5
 
-# Ranges outside of which the surroundings do not matter: ln of the largest length over the box,
-# and ln of k_max eta.
-_BOX = (-3.0, 1.5)
-_CUT = (-1.6, 1.3)
+# Of `surroundings`, row by row: the limits beyond which they do not matter, centre and width.
+_LIMITS = torch.tensor(
+    [[-5.0, -3.0, -1.6], [20.0, 1.5, 1.3], [5.0, -0.75, 0.0], [3.0, 1.5, 1.0]],
+    dtype=torch.float64,
+)
 
 ENCODERS: dict[str, int] = {
     "bare": 0,
@@ -53,15 +54,8 @@ def surroundings(
 
 def scaled(x: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
     """`surroundings` as a network sees them: of order one, flat where they do not matter."""
-    reynolds, confined, cut = x.unbind(-1)
-    return torch.stack(
-        [
-            (reynolds - 5.0) / 3.0,
-            (confined.clamp(*_BOX) + 0.75) / 1.5,
-            cut.clamp(*_CUT) / 1.0,
-        ],
-        -1,
-    )
+    low, high, center, width = _LIMITS.to(x)
+    return (x.clamp(low, high) - center) / width
 
 
 def of_skewness(

@@ -103,6 +103,8 @@ class DecayODE(nn.Module):
                 self.encoders[name] = MemberMLP(members, size + 3, memory, **net)
         # C2 of large Reynolds numbers within 1.6 ... 2.0, of small ones within 1.4 ... 1.7; the
         # Reynolds number between them; the rate at which the start is forgotten.
+        exponents = torch.tensor([[2.0, 1.5, 0.0], [1.0, 1.0, 0.25]])
+        self.register_buffer("exponents", exponents, persistent=False)
         self.large = nn.Parameter(torch.full((members, 1), 0.3))
         self.small = nn.Parameter(torch.zeros(members, 1))
         self.between = nn.Parameter(torch.full((members, 1), math.log(10.0)))
@@ -127,14 +129,9 @@ class DecayODE(nn.Module):
     ) -> tuple[Float[Tensor, "members batch"], Float[Tensor, "members batch state"]]:
         """C2 and dy/dtau of the state y = (ln eps/eps_0, theta, z...) at ``tau``."""
         g, z = y[..., 0], y[..., 2:]
-        x = torch.stack(
-            [
-                around[..., 0] - 2 * tau - g,
-                around[..., 1] - 1.5 * tau - g,
-                around[..., 2] - 0.25 * g,
-            ],
-            -1,
-        )
+        # ln Re_T falls by 2 tau + g, the confinement by 1.5 tau + g, ln(k_max eta) by g / 4.
+        along, across = self.exponents
+        x = around - tau * along - g[..., None] * across
         out = self.rates(torch.cat([scaled(x), z], -1))
         m = self.memory
         a, b = out[..., :m], out[..., m : 2 * m]

@@ -51,15 +51,13 @@ class Starts:
 
 
 def gather_starts(runs: Sequence[DecayRun], per_run: int, horizon: float, seed: int = 0) -> Starts:
-    """Starts at ``per_run`` random times of every run, the first of them among those."""
+    """Starts at ``per_run`` times of every run: the first one, and random ones, mostly early."""
     generator = np.random.default_rng(seed)
     grid = tau_grid(horizon).numpy()
     columns: dict[str, list[Tensor]] = {name: [] for name in ENCODERS if name != "both"}
     number, around, eps, theta, there = [], [], [], [], []
     for n, run in enumerate(runs):
-        last = int(np.searchsorted(run.tau.numpy(), float(run.tau[-1]) - 0.3))
-        chosen = generator.permutation(np.arange(1, max(last, 2)))[: per_run - 1]
-        rows = torch.from_numpy(np.sort(np.concatenate([[0], chosen])))
+        rows = torch.from_numpy(_choose(run.tau.numpy(), per_run, generator))
         k, e = run.k[rows], run.eps[rows]
         nu = torch.full_like(k, run.nu)
         box = None if run.box is None else torch.full_like(k, run.box)
@@ -102,6 +100,16 @@ def gather_starts(runs: Sequence[DecayRun], per_run: int, horizon: float, seed: 
         torch.cat(number), torch.cat(around), known,
         torch.stack(eps), torch.stack(theta).clamp_min(0.0), torch.stack(there),
     )  # fmt: skip
+
+
+def _choose(tau: np.ndarray, number: int, generator: np.random.Generator) -> np.ndarray:
+    """Rows of starts. Early ones differ more from each other, and forecasts matter there."""
+    last = max(2, int(np.searchsorted(tau, tau[-1] - 0.3)))
+    spacing = np.gradient(tau)[1:last]
+    weight = spacing / (tau[1:last] + 0.15)
+    number = min(number - 1, last - 1)
+    chosen = generator.choice(np.arange(1, last), number, replace=False, p=weight / weight.sum())
+    return np.sort(np.concatenate([[0], chosen]))
 
 
 class StartSource:
