@@ -5,7 +5,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -67,7 +67,7 @@ def turbulence_simulate() -> type:
                 dtype=self.dtype, name=self.path_out.stem,
             )  # fmt: skip
             for run in runs:
-                resolution = float(run.k_max * run.eta.min())
+                resolution = float(run.eta.min() * (run.k_max or math.nan))
                 print(
                     f"{run.name}: t to {float(run.t[-1]):.4g}, Re_lambda "
                     f"{float(run.Re_lambda[0]):.3g} to {float(run.Re_lambda[-1]):.3g}, k_max eta "
@@ -161,12 +161,12 @@ def turbulence_forecast() -> type:
             check_folder(self.path_out.parent)
             if self.points < 2:
                 raise ValueError(f"points must be at least 2; got {self.points}")
-            check = "ignore" if self.allow_imbalance else "error"
+            check: Literal["ignore", "error"] = "ignore" if self.allow_imbalance else "error"
             run = turbulence.read_csv(self.path_in, self.nu, self.box, self.k_max, check)
             start = float(run.t[-1])
             if self.until <= start:
                 raise ValueError(f"until must be after the last time {start:g}; got {self.until}")
-            known: dict[str, object] = {"box": self.box, "k_max": self.k_max}
+            known: dict[str, Any] = {"box": self.box, "k_max": self.k_max}
             if run.skewness is not None and run.palinstrophy is not None:
                 known |= {"skewness": run.skewness[-1], "palinstrophy": run.palinstrophy[-1]}
             elif float(run.tau[-1]) > 0.05:

@@ -19,14 +19,18 @@ from sciflow.plots.free_energy import free_energy
 from sciflow.plots.modes import latent, mode_shapes, spectrum
 from sciflow.plots.torsions import mode_on_torsions
 from sciflow.plots.training import history
+from sciflow.plots.turbulence import decay, energy_spectra, local_exponent
 
 __all__ = [
     "ScoreRow",
+    "decay",
     "density",
+    "energy_spectra",
     "flow_lines",
     "free_energy",
     "history",
     "latent",
+    "local_exponent",
     "marginals",
     "mode_on_torsions",
     "mode_shapes",

@@ -40,7 +40,8 @@ def decay(
             raise ValueError(f"forecast must be of one decay; it is of {forecast.k.shape[1]}")
         t = forecast.t.cpu().numpy()
         low, high = (
-            getattr(forecast, f"{quantity}_{end}").detach().cpu().numpy() for end in ("low", "high")
+            getattr(forecast, f"{quantity}_{end}").detach().cpu().numpy()
+            for end in ("low", "high")
         )
         ax.fill_between(t, low, high, color=CATEGORIES[0], alpha=0.2, lw=0, label="90 % band")
         values = getattr(forecast, quantity).detach().cpu().numpy()

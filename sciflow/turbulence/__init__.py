@@ -4,8 +4,8 @@ from sciflow.turbulence.dataset import read_runs, write_runs
 from sciflow.turbulence.dns import simulate
 from sciflow.turbulence.edqnm import Closure, closure
 from sciflow.turbulence.forecaster import Forecast, Forecaster, load
-from sciflow.turbulence.recipe import FitOptions, fit
 from sciflow.turbulence.readers import read_csv, write_csv
+from sciflow.turbulence.recipe import FitOptions, fit
 from sciflow.turbulence.runs import DecayRun, from_series
 from sciflow.turbulence.shipped import decays, pretrained
 from sciflow.turbulence.spectra import PeakedSpectrum

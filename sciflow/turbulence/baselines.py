@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ def calibrated(runs: Sequence[DecayRun]) -> float:
     return _best(error)
 
 
-def _best(error) -> float:  # noqa: ANN001
+def _best(error: Callable[[float], float]) -> float:
     # The error may have two valleys: look everywhere first.
     grid = np.linspace(1.005, 2.5, 60)
     start = int(np.argmin([error(x) for x in grid]))
@@ -184,7 +185,8 @@ def fit_recurrent(
     trainer = Trainer(
         steps=steps, batch_size=64, lr=3e-3, clip=1.0, seed=seed, device="cpu", progress=progress
     )
-    return trainer.fit(_RecurrentLoss(model), source).model.double()
+    fitted = trainer.fit(_RecurrentLoss(model), source).model
+    return cast(RecurrentDecay, fitted).double()
 
 
 def recurrent_forecast(

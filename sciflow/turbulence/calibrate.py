@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,9 @@ def calibrate(
 ) -> Calibration:
     """Measure floor, reach and scale; see `Calibration`.
 
-    The scale is conformal: nine of ten errors of ``unseen``, over all their starts and times,
-    lie within the band.
+    The scale is conformal: nine of ten errors of the simulations in ``unseen``, over all their
+    starts and times, lie within the band. Closures in ``unseen`` tell the errors beyond the
+    Reynolds numbers that were simulated, with what the closure itself is off by.
 
     Args:
         model: the ensemble.
@@ -38,15 +40,40 @@ def calibrate(
     Source: Angelopoulos and Bates, arXiv:2107.07511, section 2.3, for scaled residuals.
     """
     measured = [run for run in runs if run.source != "closure"] or list(runs)
-    reynolds = torch.cat([run.Re_T.log() for run in measured])
-    reach = (float(reynolds.min()), float(reynolds.max()))
-    plain = Calibration(dict.fromkeys(ENCODERS, 1.0), (0.005, 0.003), reach, closure_error(runs))
-    forecaster = Forecaster(model, plain)
-    scale = {}
+    middle = [
+        run.Re_T[int(np.searchsorted(run.tau.numpy(), 0.5))].log()
+        for run in measured
+        if float(run.tau[-1]) > 0.5
+    ]
+    low = [run.Re_T[run.tau < 1.5].min().log() for run in measured]
+    reach = (float(min(low)), float(max(middle or low)))
+    plain = dict.fromkeys(ENCODERS, (1.0, 1.0))
+    nothing = dict.fromkeys(ENCODERS, (0.0, 0.0))
+    forecaster = Forecaster(model, Calibration(plain, reach, nothing))
+    shared = closure_error(runs)
+    scale, outside = {}, {}
     for name in ENCODERS:
-        ratios = [r for run in unseen for i in _starts(run) for r in _ratios(forecaster, run, i, name)]
-        scale[name] = float(np.quantile(np.concatenate(ratios), 0.9)) if ratios else _NORMAL
-    return Calibration(scale, plain.floor, reach, plain.outside)
+        ratios, errors = [], []
+        for run in unseen:
+            for i in _starts(run):
+                if run.source == "closure":
+                    errors += _errors(forecaster, run, i, name)
+                else:
+                    ratios += _ratios(forecaster, run, i, name)
+        scale[name] = _nine_of_ten(ratios, _NORMAL)
+        own = _nine_of_ten(errors, 0.0)
+        outside[name] = (
+            math.hypot(shared[0], own[0] / _NORMAL), math.hypot(shared[1], own[1] / _NORMAL),
+        )  # fmt: skip
+    return Calibration(scale, reach, outside)
+
+
+def _nine_of_ten(parts: list[np.ndarray], otherwise: float) -> tuple[float, float]:
+    """The ninth decile of each row of (2, T) arrays."""
+    if not parts:
+        return otherwise, otherwise
+    a, b = np.quantile(np.concatenate(parts, 1), 0.9, axis=1)
+    return float(a), float(b)
 
 
 def closure_error(runs: Sequence[DecayRun]) -> tuple[float, float]:
@@ -79,7 +106,7 @@ def closure_error(runs: Sequence[DecayRun]) -> tuple[float, float]:
     return tuple(float(torch.cat(x).square().mean().sqrt()) for x in (eps, k))  # type: ignore[return-value]
 
 
-def _interpolated(run: DecayRun):  # noqa: ANN202
+def _interpolated(run: DecayRun) -> Callable[[Tensor], Tensor]:
     """The start spectrum of a run between its wavenumbers, its energy kept."""
     kappa, E = run.kappa.numpy(), run.spectrum[0].numpy()  # type: ignore[union-attr,index]
     line = PchipInterpolator(np.log(kappa), np.log(np.maximum(E, 1e-30 * E.max())))
@@ -97,13 +124,14 @@ def _interpolated(run: DecayRun):  # noqa: ANN202
 
 
 def _starts(run: DecayRun) -> list[int]:
-    """Rows of a run at tau of about 0, .35, .7 and 1.4."""
-    return [int(np.searchsorted(run.tau.numpy(), x - 1e-9)) for x in (0.0, 0.35, 0.7, 1.4)]
+    """Rows of a run at tau of about 0, .35, .7 and 1.4, as far as it reaches."""
+    tau = run.tau.numpy()
+    return [int(np.searchsorted(tau, x - 1e-9)) for x in (0.0, 0.35, 0.7, 1.4) if x < tau[-1]]
 
 
-def knowledge(run: DecayRun, i: int, name: str) -> dict[str, object] | None:
+def knowledge(run: DecayRun, i: int, name: str) -> dict[str, Any] | None:
     """Arguments of `Forecaster.forecast` at row ``i`` for an encoder; None where they lack."""
-    out: dict[str, object] = {"encoder": name, "box": run.box, "k_max": run.k_max}
+    out: dict[str, Any] = {"encoder": name, "box": run.box, "k_max": run.k_max}
     if name in ("skewness", "both"):
         if run.skewness is None or run.palinstrophy is None:
             return None
@@ -119,13 +147,33 @@ def knowledge(run: DecayRun, i: int, name: str) -> dict[str, object] | None:
     return out
 
 
-def _ratios(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> list[np.ndarray]:
-    """Errors of ln eps over the half width of the band at unit scale."""
+def _residuals(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> Any:
+    """The forecast from row ``i``, and its errors of ln eps and ln k, (2, T); None without."""
     known = knowledge(run, i, name)
     if known is None or i >= len(run.t) - 3:
-        return []
+        return None
     with torch.no_grad():
-        f = forecaster.forecast(run.k[i], run.eps[i], run.nu, run.t[i:], **known)  # type: ignore[arg-type]
-    error = (run.eps[i:] / f.eps).log().abs()[1:]
-    width = (f.eps_high / f.eps).log()[1:]
-    return [(error / width).numpy()]
+        f = forecaster.forecast(run.k[i], run.eps[i], run.nu, run.t[i:], **known)
+    e, k = (run.eps[i:] / f.eps).log().abs()[1:], (run.k[i:] / f.k).log().abs()[1:]
+    return f, np.stack([e.numpy(), k.numpy()])
+
+
+def _ratios(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> list[np.ndarray]:
+    """Errors over the half widths of the bands at unit scale."""
+    found = _residuals(forecaster, run, i, name)
+    if found is None:
+        return []
+    f, errors = found
+    widths = [(f.eps_high / f.eps).log()[1:], (f.k_high / f.k).log()[1:]]
+    return [errors / torch.stack(widths).clamp_min(1e-9).numpy()]
+
+
+def _errors(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> list[np.ndarray]:
+    """Errors of a closure from a developed start, over the growth that `deviation` has."""
+    if i == 0:
+        return []
+    found = _residuals(forecaster, run, i, name)
+    if found is None:
+        return []
+    tau = (run.tau[i:] - run.tau[i])[1:].numpy()
+    return [found[1] * (tau + 0.5) / tau]

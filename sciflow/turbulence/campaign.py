@@ -109,7 +109,7 @@ class _Rough:
         return self.base(kappa) * wiggle.exp()
 
 
-def closures(number: int, seed: int = 0) -> list[Closure]:
+def closures(number: int, seed: int = 0, name: str = "closure") -> list[Closure]:
     """Random decays of the closure: Reynolds numbers of 3 to some thousands, resolved or not.
 
     Peaks at 1.5 to 80 wavenumbers of the box, powers 1 to 4.5 below them, k_max eta of .3 to 6,
@@ -137,17 +137,17 @@ def closures(number: int, seed: int = 0) -> list[Closure]:
                 nu=nu,
                 k_max=k_max,
                 gaussian=x[5] < 0.4,
-                name=f"closure-{i:04d}",
+                name=f"{name}-{i:04d}",
             )
         )
     return out
 
 
 def closure_runs(
-    number: int = 480, seed: int = 0, progress: bool = True
+    number: int = 480, seed: int = 0, name: str = "closure", progress: bool = True
 ) -> list[DecayRun]:
     """Compute `closures` in batches of like size; in the order of their numbers."""
-    cases = closures(number, seed)
+    cases = closures(number, seed, name)
     order = np.argsort([case.n_shells for case in cases])
     runs: dict[int, DecayRun] = {}
     for start in tqdm(range(0, number, 48), desc="closures", unit="batch", disable=not progress):
@@ -158,8 +158,8 @@ def closure_runs(
 
 
 def main(path: str) -> None:
-    """Make all decays and write them; simulations go to the file as they come."""
-    runs: list[DecayRun] = []
+    """Make all decays and write them; simulations are kept as they come."""
+    runs = closure_runs() + closure_runs(48, seed=1, name="calibrate-closure")
     for purpose in CASES:
         for run in simulations(purpose):
             runs.append(run)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from sciflow.errors import DataError
-from sciflow.turbulence.runs import DecayRun
+from sciflow.turbulence.runs import DecayRun, Source
 
 _NUMBERS = ("nu", "box", "k_max", "balance")
 _SERIES = ("t", "k", "eps", "skewness", "palinstrophy", "integral_scale")
@@ -58,7 +59,7 @@ def write_runs(path: str | Path, runs: Sequence[DecayRun]) -> Path:
     arrays["top"] = np.concatenate(top).astype(np.float32)
     arrays["spectrum"] = np.concatenate(spectrum).astype(np.float16)
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
     return path
 
 
@@ -69,7 +70,9 @@ def read_runs(path: str | Path) -> list[DecayRun]:
         DataError: the file is not of that kind.
     """
     with np.load(path, allow_pickle=False) as file:
-        missing = {"names", "source", "rows", "shells", "t", "k", "eps", "spectrum"} - set(file.files)
+        missing = {"names", "source", "rows", "shells", "t", "k", "eps", "spectrum"} - set(
+            file.files
+        )
         if missing:
             raise DataError(f"{path} is no file of decays: it lacks {', '.join(sorted(missing))}")
         data = {key: file[key] for key in file.files}
@@ -77,7 +80,7 @@ def read_runs(path: str | Path) -> list[DecayRun]:
     for i, (rows, shells) in enumerate(zip(data["rows"], data["shells"], strict=True)):
         here = slice(row, row + rows)
         row += rows
-        fields: dict[str, torch.Tensor | float | None] = {}
+        fields: dict[str, Any] = {}
         for name in _SERIES:
             value = data[name][here].astype(np.float64)
             fields[name] = None if np.isnan(value).all() else torch.from_numpy(value)
@@ -91,6 +94,6 @@ def read_runs(path: str | Path) -> list[DecayRun]:
             fields["kappa"] = torch.from_numpy(data["kappa"][shell : shell + shells])
             fields["spectrum"] = torch.from_numpy(E)
             entry, top, shell = entry + rows * shells, top + rows, shell + shells
-        name, source = str(data["names"][i]), str(data["source"][i])
-        runs.append(DecayRun(name=name, source=source, **fields))  # type: ignore[arg-type]
+        name, source = str(data["names"][i]), cast(Source, str(data["source"][i]))
+        runs.append(DecayRun(name=name, source=source, **fields))
     return runs

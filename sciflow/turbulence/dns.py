@@ -204,7 +204,7 @@ def _as_run(
         logger.warning("%s: k_max eta falls to %.2f; small scales are missing", name, resolution)
     if balance > BALANCED:
         logger.warning("%s: energy balance is off by %.2g of eps; shorten dt_max", name, balance)
-    series = {
+    series: dict[str, Any] = {
         "eps": m.eps, "skewness": skewness, "palinstrophy": m.palinstrophy,
         "integral_scale": m.integral_scale, "spectrum": m.spectrum,
     }  # fmt: skip
@@ -214,7 +214,7 @@ def _as_run(
         grid = tau_step * np.arange(int(end / tau_step + 1e-9) + 1)
         fallen = np.log(float(m.k[0]) / m.k.numpy())
         at = CubicHermiteSpline(fallen, t, (m.k / m.eps).numpy())(grid)
-        moved = {
+        moved: dict[str, Any] = {
             key: torch.from_numpy(CubicSpline(t, value.numpy())(at))
             for key, value in series.items()
         }

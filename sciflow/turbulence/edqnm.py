@@ -152,7 +152,7 @@ class _Shells:
         square = self.kappa**2 * u
         strain = self.damping * (square.cumsum(0) - square / 2).clamp_min(0).sqrt()
         rate = strain + self.nu * self.kappa**2
-        i, j, l, weight = self.triads  # noqa: E741
+        i, j, l, weight = self.triads
         total = rate[i] + rate[j]
         total += rate[l]
         theta = 1 / total

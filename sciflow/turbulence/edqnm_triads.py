@@ -26,7 +26,7 @@ class Triads(NamedTuple):
 
     i: Tensor
     j: Tensor
-    l: Tensor  # noqa: E741
+    l: Tensor
     weight: Tensor
 
 
@@ -43,7 +43,7 @@ def triads(n: int, points: int = 6) -> Triads:
     """
     ratio = 2 ** (1 / PER_OCTAVE)
     table: dict[tuple[int, int], float] = {}
-    i, j, l, w = [], [], [], []  # noqa: E741
+    i, j, l, w = [], [], [], []
     for d in range(1, n):
         # q of a triangle lies between |k - p| and k + p.
         low = ratio ** (d - 0.5) - ratio**0.5
@@ -60,10 +60,8 @@ def triads(n: int, points: int = 6) -> Triads:
         j.append(start + d)
         l.append(start + m)
         w.append(value * ratio ** (6.0 * start))
-    return Triads(
-        *(torch.from_numpy(np.concatenate(x)) for x in (i, j, l)),
-        torch.from_numpy(np.concatenate(w)),
-    )
+    columns = [torch.from_numpy(np.concatenate(x)) for x in (i, j, l, w)]
+    return Triads._make(columns)
 
 
 def _integral(ratio: float, d: int, m: int, points: int) -> float:

@@ -1,4 +1,4 @@
-"""What the networks see of a decay at one time: numbers without units, of each kind of knowledge."""
+"""What the networks see of a decay at one time: numbers without units, by kind of knowledge."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def surroundings(
     box: Float[Tensor, "*batch"] | None,
     k_max: Float[Tensor, "*batch"] | None,
 ) -> Float[Tensor, "*batch 3"]:
-    """ln Re_T, ln(2 pi / box k^1.5 / eps) and ln(k_max eta), which move with the decay.
+    """Logarithms of Re_T, 2 pi / box k^1.5 / eps, and k_max eta, which move with the decay.
 
     No box counts as one without end, no ``k_max`` as scales that are all resolved.
     """
@@ -97,8 +97,44 @@ def of_spectrum(
     return torch.cat([(large - 1.5) / 1.5, small + 1.5], 1)
 
 
+def complete_spectrum(
+    kappa: Float[Tensor, " shells"],
+    spectrum: Float[Tensor, "batch shells"],
+    eps: Float[Tensor, " batch"],
+    nu: Float[Tensor, " batch"],
+) -> tuple[Float[Tensor, " more"], Float[Tensor, "batch more"]]:
+    """A spectrum continued into the dissipation range where it misses dissipation.
+
+    Beyond its last wavenumber E falls as kappa^(-5/3) exp(-beta eta kappa), with the beta between
+    1 and 8 that makes 2 nu int kappa^2 E as near to ``eps`` as it can be. In turbulence beta is
+    about 5 (Pope, Turbulent Flows, section 6.5.3).
+    """
+    eta = (nu**3 / eps) ** 0.25
+    end = max(float(kappa[-1]) * 1.1, float((6.0 / eta).max()))
+    tail = torch.logspace(0, math.log10(end / float(kappa[-1])), 25, dtype=torch.float64)[1:]
+    more = kappa[-1] * tail
+    long = torch.cat([kappa, more])
+    have = 2 * nu * torch.trapezoid(kappa**2 * spectrum, kappa)
+    slow, fast = torch.ones_like(eps), torch.full_like(eps, 8.0)
+
+    def continued(beta: Tensor) -> Tensor:
+        fall = torch.exp(-(beta * eta)[:, None] * (more - kappa[-1]))
+        return torch.cat([spectrum, spectrum[:, -1:] * tail ** (-5 / 3) * fall], 1)
+
+    for _ in range(40):
+        middle = (slow + fast) / 2
+        E = continued(middle)
+        much = 2 * nu * torch.trapezoid(long**2 * E, long) > eps
+        slow, fast = torch.where(much, middle, slow), torch.where(much, fast, middle)
+    E = continued((slow + fast) / 2)
+    # What lacks nothing stays as it came.
+    lacks = (have < 0.98 * eps)[:, None]
+    plain = torch.cat([spectrum, torch.zeros_like(E[:, len(kappa) :])], 1)
+    return long, torch.where(lacks, E, plain)
+
+
 def _quantiles(kappa: Tensor, density: Tensor, levels: tuple[float, ...]) -> Tensor:
-    """ln kappa at which the running integral of ``density`` reaches parts of the whole."""
+    """Places ln kappa at which the running integral of ``density`` reaches parts of the whole."""
     x = kappa.log()
     # Trapezoids over kappa; what lies below the first wavenumber is a triangle from zero.
     slabs = (density[:, 1:] + density[:, :-1]) / 2 * kappa.diff()

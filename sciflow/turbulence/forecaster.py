@@ -13,9 +13,10 @@ from torch import nn
 
 from sciflow.errors import DataError
 from sciflow.shapes import Float, Tensor
-from sciflow.train import load_metadata, load_model, save_model
+from sciflow.train import History, load_metadata, load_model, save_model
 from sciflow.turbulence.features import (
     ENCODERS,
+    complete_spectrum,
     of_history,
     of_skewness,
     of_spectrum,
@@ -25,6 +26,10 @@ from sciflow.turbulence.model import DecayODE, tau_grid
 
 # Fall of ln k beyond which no forecast goes: five decades of energy and more.
 _TAU_MAX = 14.0
+# tau at which Reynolds numbers are compared with those of the training; the usual C_eps2.
+_MIDDLE, _USUAL = 0.5, 1.75
+# Of a 90 % band of a normal error.
+_NORMAL = 1.645
 # Relative difference of the integral of a spectrum and k_0 that is refused.
 _SPECTRUM = 0.15
 
@@ -68,16 +73,15 @@ class Calibration:
     """How wide a band is: measured on decays that the networks have not seen.
 
     Attributes:
-        scale: factor of the standard deviation that makes a 90 % band, by encoder.
-        floor: error of ln eps and of ln k that the members share, at large tau.
-        reach: range of ln Re_T of the simulations in the training.
-        outside: error of ln eps and ln k of the closure, on which the forecast leans beyond.
+        scale: factors of the deviations of ln eps and ln k that make a 90 % band, by encoder.
+        reach: range of ln Re_T at tau = 0.5 of the simulations in the training.
+        outside: errors of ln eps and ln k beyond that range, where the forecast leans on the
+            closure, by encoder.
     """
 
-    scale: dict[str, float]
-    floor: tuple[float, float]
+    scale: dict[str, tuple[float, float]]
     reach: tuple[float, float]
-    outside: tuple[float, float]
+    outside: dict[str, tuple[float, float]]
 
 
 class Forecaster(nn.Module):
@@ -92,6 +96,8 @@ class Forecaster(nn.Module):
         super().__init__()
         self.model = model.double().eval()
         self.calibration = calibration
+        self.history: History | None = None
+        self.interrupted = False
 
     def forecast(
         self,
@@ -122,7 +128,9 @@ class Forecaster(nn.Module):
                 ``palinstrophy``.
             palinstrophy: sum kappa^4 E at the start, half the mean square of the curl of the
                 vorticity, 1/(length^2 time^2).
-            spectrum: (kappa, E) with shapes (S,) and (S,) or (B, S); the integral of E is k0.
+            spectrum: (kappa, E) with shapes (S,) and (S,) or (B, S); the integral of E is k0. A
+                measured one may end before the dissipation does: without ``k_max`` it is
+                continued so that 2 nu int kappa^2 E is eps0.
             history: (t, k, eps) of one decay up to the start, which is their last entry.
             box: side of the periodic box; without it the turbulence is unconfined.
             k_max: largest resolved wavenumber; without it all scales are resolved.
@@ -151,7 +159,7 @@ class Forecaster(nn.Module):
             raise ValueError(
                 f"the encoder {name!r} needs what was not given; there is {', '.join(given)}"
             )
-        known = _known(name, k, eps, viscosity, skewness, palinstrophy, spectrum, history)
+        known = _known(name, k, eps, viscosity, skewness, palinstrophy, spectrum, history, k_max)
         return self._solve(times, k, eps, viscosity, around, known, name, single)
 
     def _solve(
@@ -184,9 +192,12 @@ class Forecaster(nn.Module):
                 )
             end = min(_TAU_MAX, end + 2.0)
         fallen, rise, C2 = _at_times(self.model, tau, y, here, wanted)
-        spread_e, spread_k = _spread(rise), _spread(fallen)
         mean_tau, g = fallen.mean(1), rise.mean(1)
-        sigma_e, sigma_k = self.deviation(name, around[:, 0], mean_tau, spread_e, spread_k)
+        middle = int(torch.searchsorted(tau, _MIDDLE))
+        reynolds = around[:, 0] - 2 * tau[middle] - y[middle, ..., 0].mean(0)
+        sigma_e, sigma_k = self.deviation(
+            name, reynolds, mean_tau, g, _spread(rise), _spread(fallen)
+        )
 
         def shaped(x: Tensor) -> Tensor:
             return x[:, 0] if single else x
@@ -210,34 +221,35 @@ class Forecaster(nn.Module):
         name: str,
         reynolds: Float[Tensor, " batch"],
         tau: Float[Tensor, "time batch"],
+        g: Float[Tensor, "time batch"],
         spread_e: Float[Tensor, "time batch"],
         spread_k: Float[Tensor, "time batch"],
     ) -> tuple[Float[Tensor, "time batch"], Float[Tensor, "time batch"]]:
         """Half widths of the bands of ln eps and ln k.
 
-        The spread of the members, the error they share, and, beyond the Reynolds numbers that
-        were simulated, the error of the closure that they have learned there.
+        The spread of the members, and the error they share, which grows with the transient that
+        has passed; and, where the Reynolds number in the middle of the first unit of tau is beyond
+        those simulated, the error of the closure that the networks have learned there.
         """
         c = self.calibration
         low, high = c.reach
         beyond = ((reynolds - high).clamp_min(0) + (low - reynolds).clamp_min(0)) / math.log(2.0)
         grown = tau / (tau + 0.5)
+        transient = (g + _USUAL * tau).abs()
         out = []
-        for spread, floor, outside in zip(
-            (spread_e, spread_k), c.floor, c.outside, strict=True
-        ):
-            shared = floor**2 + (beyond.clamp_max(1.0) * outside) ** 2
-            out.append(c.scale[name] * (spread**2 + shared * grown**2).sqrt())
+        for i, spread in enumerate((spread_e, spread_k)):
+            within = c.scale[name][i] * own_deviation(spread, grown, transient)
+            outside = _NORMAL * beyond.clamp_max(1.0) * c.outside[name][i] * grown
+            out.append((within**2 + outside**2).sqrt())
         return out[0], out[1]
 
     def save(self, path: str | Path) -> Path:
         """Write the weights and the calibration to a .safetensors file."""
         c = self.calibration
         extra = {
-            "scale": c.scale,
-            "floor": list(c.floor),
+            "scale": {name: list(x) for name, x in c.scale.items()},
             "reach": list(c.reach),
-            "outside": list(c.outside),
+            "outside": {name: list(x) for name, x in c.outside.items()},
         }
         return save_model(path, self, self.model.config, extra=extra)
 
@@ -252,10 +264,9 @@ def load(path: str | Path) -> Forecaster:
     if "reach" not in extra:
         raise DataError(f"{path} is not the file of a forecaster")
     calibration = Calibration(
-        scale=dict(extra["scale"]),
-        floor=tuple(extra["floor"]),
+        scale={name: tuple(x) for name, x in extra["scale"].items()},
         reach=tuple(extra["reach"]),
-        outside=tuple(extra["outside"]),
+        outside={name: tuple(x) for name, x in extra["outside"].items()},
     )
 
     def build(config: dict[str, Any]) -> Forecaster:
@@ -314,6 +325,7 @@ def _known(
     palinstrophy: Any,
     spectrum: Any,
     history: Any,
+    k_max: Any,
 ) -> Tensor:
     B = len(k)
     parts = [k.new_zeros(B, 0)]
@@ -324,13 +336,13 @@ def _known(
         P = _optional("palinstrophy", palinstrophy, B)
         parts.append(of_skewness(k, eps, nu, S, cast(Tensor, P)))
     if name in ("spectrum", "both"):
-        parts.append(_known_spectrum(k, eps, nu, spectrum))
+        parts.append(_known_spectrum(k, eps, nu, spectrum, k_max))
     if name == "history":
         parts.append(_known_history(k, eps, history))
     return torch.cat(parts, 1)
 
 
-def _known_spectrum(k: Tensor, eps: Tensor, nu: Tensor, spectrum: Any) -> Tensor:
+def _known_spectrum(k: Tensor, eps: Tensor, nu: Tensor, spectrum: Any, k_max: Any) -> Tensor:
     kappa, E = (torch.as_tensor(x, dtype=torch.float64) for x in spectrum)
     if kappa.ndim != 1 or len(kappa) < 5 or E.shape not in (kappa.shape, (len(k), len(kappa))):
         raise ValueError(
@@ -349,6 +361,8 @@ def _known_spectrum(k: Tensor, eps: Tensor, nu: Tensor, spectrum: Any) -> Tensor
             f"spectrum: the integral of E differs from k0 by {off:.0%}; are they in the same "
             "units, and E per wavenumber?"
         )
+    if k_max is None:
+        kappa, E = complete_spectrum(kappa, E, eps, nu)
     return of_spectrum(k, eps, nu, kappa, E)
 
 
@@ -359,7 +373,7 @@ def _known_history(k: Tensor, eps: Tensor, history: Any) -> Tensor:
     if len(k) != 1:
         raise ValueError(f"history is for one decay at a time; k0 has {len(k)}")
     times, energy, loss = history
-    run = DecayRun(t=times, k=energy, eps=loss, nu=1.0, name="history", check="ignore")
+    run = DecayRun(t=times, k=energy, eps=loss, nu=1.0, name="history", balance=0.0)
     if abs(float(run.k[-1] / k[0]) - 1) > 0.01 or abs(float(run.eps[-1] / eps[0]) - 1) > 0.01:
         raise ValueError("history must end at the start: its last k and eps are not k0 and eps0")
     length = float(run.tau[-1])
@@ -367,6 +381,11 @@ def _known_history(k: Tensor, eps: Tensor, history: Any) -> Tensor:
         raise ValueError(f"history must span a fall of ln k of .05 or more; got {length:.3g}")
     a, b = history_window(run.k, run.eps, len(run.t) - 1, min(length, 1.2))
     return of_history(a[None], b[None])
+
+
+def own_deviation(spread: Tensor, grown: Tensor, transient: Tensor) -> Tensor:
+    """Deviation of a logarithm before its scale: spread of the members, floor, transient."""
+    return (spread**2 + (0.01 * grown + 0.02 * transient) ** 2).sqrt()
 
 
 def _spread(x: Float[Tensor, "time members batch"]) -> Float[Tensor, "time batch"]:

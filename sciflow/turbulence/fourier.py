@@ -42,7 +42,7 @@ class Fourier:
         return whole[:, None, None], whole[self._rows][None, :, None], half[None, None, :]
 
     def coordinates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Points along x, y, z in units of the side of the cube, each in the shape to broadcast."""
+        """Points along x, y, z in units of the side, each in the shape that broadcasts."""
         line = torch.arange(self.n, device=self.device, dtype=torch.float64) / self.n
         here = line[self.planes.start : self.planes.stop]
         return here[:, None, None], line[None, :, None], line[None, None, :]

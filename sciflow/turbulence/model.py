@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -95,7 +96,7 @@ class DecayODE(nn.Module):
             raise ValueError(f"memory must not be negative; got {memory}")
         self.config = {"members": members, "memory": memory, "width": width, "depth": depth}
         self.members, self.memory = members, memory
-        net = {"width": width, "depth": depth, "generator": generator}
+        net: dict[str, Any] = {"width": width, "depth": depth, "generator": generator}
         self.rates = MemberMLP(members, memory + 3, 2 * memory + 2, gain=0.3, **net)
         self.encoders = nn.ModuleDict()
         if memory:
@@ -104,6 +105,7 @@ class DecayODE(nn.Module):
         # C2 of large Reynolds numbers within 1.6 ... 2.0, of small ones within 1.4 ... 1.7; the
         # Reynolds number between them; the rate at which the start is forgotten.
         exponents = torch.tensor([[2.0, 1.5, 0.0], [1.0, 1.0, 0.25]])
+        self.exponents: Tensor
         self.register_buffer("exponents", exponents, persistent=False)
         self.large = nn.Parameter(torch.full((members, 1), 0.3))
         self.small = nn.Parameter(torch.zeros(members, 1))
@@ -130,7 +132,7 @@ class DecayODE(nn.Module):
         """C2 and dy/dtau of the state y = (ln eps/eps_0, theta, z...) at ``tau``."""
         g, z = y[..., 0], y[..., 2:]
         # ln Re_T falls by 2 tau + g, the confinement by 1.5 tau + g, ln(k_max eta) by g / 4.
-        along, across = self.exponents
+        along, across = self.exponents.unbind(0)
         x = around - tau * along - g[..., None] * across
         out = self.rates(torch.cat([scaled(x), z], -1))
         m = self.memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +16,7 @@ _MORE = ("skewness", "palinstrophy", "integral_scale")
 
 def read_csv(
     path: str | Path, nu: float, box: float | None = None, k_max: float | None = None,
-    check: str = "error",
+    check: Literal["error", "ignore"] = "error",
 ) -> DecayRun:  # fmt: skip
     """A decay from a csv file whose first line names its columns.
 
@@ -35,8 +36,8 @@ def read_csv(
         raise DataError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table)}"
         )
-    series = {name: table[name] for name in (*_COLUMNS, *_MORE) if name in table}
-    return DecayRun(nu=nu, box=box, k_max=k_max, name=Path(path).stem, check=check, **series)  # type: ignore[arg-type]
+    series: dict[str, Any] = {name: table[name] for name in (*_COLUMNS, *_MORE) if name in table}
+    return DecayRun(nu=nu, box=box, k_max=k_max, name=Path(path).stem, check=check, **series)
 
 
 def write_csv(path: str | Path, run: DecayRun) -> Path:
@@ -66,9 +67,7 @@ def _table(path: str | Path) -> dict[str, np.ndarray]:
         except ValueError as error:
             raise DataError(f"{path}, line {number}: {error}") from error
         if len(cells) != len(names):
-            raise DataError(
-                f"{path}, line {number}: {len(cells)} values for {len(names)} columns"
-            )
+            raise DataError(f"{path}, line {number}: {len(cells)} values for {len(names)} columns")
     return dict(zip(names, np.array(rows).T, strict=True))
 
 
@@ -95,9 +94,7 @@ def read_taylor_green(path: str | Path, reynolds: float = 1600.0) -> DecayRun:
     )  # fmt: skip
 
 
-def read_comte_bellot(
-    path: str | Path, station: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def read_comte_bellot(path: str | Path, station: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Wavenumbers (1/cm) and E (cm^3/s^2) of Comte-Bellot and Corrsin's grid turbulence.
 
     Args:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -105,9 +105,7 @@ def fit(
     if calibration is None:
         runs, calibration = _set_aside(runs, settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
-    model = DecayODE(
-        settings.members, settings.memory, settings.width, settings.depth, generator
-    )
+    model = DecayODE(settings.members, settings.memory, settings.width, settings.depth, generator)
     starts = gather_starts(runs, settings.starts, settings.horizon[1], settings.seed)
     source = StartSource(
         starts, settings.members, _weights(runs, settings.measured), settings.seed
@@ -130,7 +128,7 @@ def fit(
         progress=settings.progress,
     )
     result = trainer.fit(objective, source, resume=settings.resume)
-    fitted = result.model.cpu()
+    fitted = cast(DecayODE, result.model.cpu())
     forecaster = Forecaster(fitted, calibrate(fitted, runs, calibration))
     forecaster.history, forecaster.interrupted = result.history, result.interrupted
     return forecaster
@@ -145,13 +143,12 @@ def _weights(runs: Sequence[DecayRun], measured: float) -> Tensor:
     return torch.where(closure, (1 - measured) / n, measured / (len(runs) - n)).double()
 
 
-def _set_aside(
-    runs: Sequence[DecayRun], seed: int
-) -> tuple[list[DecayRun], list[DecayRun]]:
+def _set_aside(runs: Sequence[DecayRun], seed: int) -> tuple[list[DecayRun], list[DecayRun]]:
     cases = sorted({run.name.rpartition("-")[0] or str(i) for i, run in enumerate(runs)})
     number = max(1, math.ceil(len(cases) / 5))
     chosen = set(np.random.default_rng(seed).permutation(cases)[:number].tolist())
-    kept, aside = [], []
+    kept: list[DecayRun] = []
+    aside: list[DecayRun] = []
     for i, run in enumerate(runs):
         case = run.name.rpartition("-")[0] or str(i)
         (aside if case in chosen else kept).append(run)

@@ -1,4 +1,4 @@
-"""One decay: kinetic energy, dissipation and what else was measured, checked against each other."""
+"""One decay: kinetic energy, dissipation and what else was measured, checked for agreement."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from sciflow.shapes import Float, Tensor
 logger = logging.getLogger(__name__)
 
 Source = Literal["simulation", "closure", "measurement"]
+#: Given as a tensor, an array or a list, and a tensor from then on.
+Series = Any
 
 # Relative difference of -dk/dt and eps that is worth a word, and that which is an error.
 _WARN, _REFUSE = 0.02, 0.05
@@ -53,15 +55,15 @@ class DecayRun:
             than 5 % unless ``check="ignore"`` (then, as from 2 %, a warning is logged).
     """
 
-    t: Float[Tensor, " time"]
-    k: Float[Tensor, " time"]
-    eps: Float[Tensor, " time"]
+    t: Series
+    k: Series
+    eps: Series
     nu: float
-    skewness: Float[Tensor, " time"] | None = None
-    palinstrophy: Float[Tensor, " time"] | None = None
-    integral_scale: Float[Tensor, " time"] | None = None
-    kappa: Float[Tensor, " shells"] | None = None
-    spectrum: Float[Tensor, "time shells"] | None = None
+    skewness: Series | None = None
+    palinstrophy: Series | None = None
+    integral_scale: Series | None = None
+    kappa: Series | None = None
+    spectrum: Series | None = None
     box: float | None = None
     k_max: float | None = None
     name: str = ""
@@ -217,7 +219,7 @@ class DecayRun:
 
     def since(self, i: int) -> DecayRun:
         """The decay from its time number ``i`` on."""
-        cut = {
+        cut: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[i:]
             for name in _SERIES
         }
@@ -262,7 +264,7 @@ def from_series(
     smooth = np.exp(spline(s))
     eps = -smooth * spline.derivative()(s) / (x - x[0] + origin)
     logger.warning("eps is the derivative of k by a smoothing spline; a measured one is better")
-    return DecayRun(t=x, k=smooth, eps=eps, nu=nu, **more)  # type: ignore[arg-type]
+    return DecayRun(t=x, k=smooth, eps=eps, nu=nu, **more)
 
 
 def _imbalance(t: Tensor, k: Tensor, eps: Tensor) -> float:

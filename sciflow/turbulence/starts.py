@@ -37,9 +37,7 @@ def random_field(
     for plane in fourier.planes:
         state = int(np.random.SeedSequence([seed, plane]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(state)
-        plane_of = torch.randn(
-            3, fourier.n, fourier.n, generator=generator, dtype=torch.float32
-        )
+        plane_of = torch.randn(3, fourier.n, fourier.n, generator=generator, dtype=torch.float32)
         planes.append(plane_of)
     noise = torch.stack(planes, 1).to(fourier.device, fourier.dtype)[None]
     u = flow.project(fourier.to_spectral(noise))

@@ -25,6 +25,8 @@ from sciflow.turbulence.runs import DecayRun
 
 # Lengths in tau of the histories that the fit sees.
 _WINDOW = (0.1, 1.2)
+# Part of the starts for each encoder: little for what can tell little.
+_SHARES = {"bare": 0.1, "skewness": 0.22, "spectrum": 0.25, "both": 0.28, "history": 0.15}
 # Softens ln(theta) at the start, where theta is 0.
 _SOFT = 0.03
 
@@ -94,10 +96,10 @@ def gather_starts(runs: Sequence[DecayRun], per_run: int, horizon: float, seed: 
             unit = float(run.k[i] / run.eps[i])
             theta.append(torch.from_numpy((time(at) - float(run.t[i])) / unit))
             there.append(torch.from_numpy(tau[i] + grid <= tau[-1] + 1e-9))
-    known = {name: torch.cat(parts) for name, parts in columns.items()}
-    known["both"] = torch.cat([known["skewness"], known["spectrum"]], 1)
+    everything = {name: torch.cat(parts) for name, parts in columns.items()}
+    everything["both"] = torch.cat([everything["skewness"], everything["spectrum"]], 1)
     return Starts(
-        torch.cat(number), torch.cat(around), known,
+        torch.cat(number), torch.cat(around), everything,
         torch.stack(eps), torch.stack(theta).clamp_min(0.0), torch.stack(there),
     )  # fmt: skip
 
@@ -146,8 +148,7 @@ class StartSource:
 class DecayLoss(nn.Module):
     """Squared errors of ln eps and ln t along tau, over a horizon that grows with the steps.
 
-    Every member sees each kind of knowledge in an even share of its starts: those of a batch are
-    dealt out to the encoders in turn.
+    Every member sees every kind of knowledge: the starts of a batch are dealt out to the encoders.
 
     Args:
         model: the ensemble.
@@ -169,13 +170,17 @@ class DecayLoss(nn.Module):
         self.model = model
         self.horizon, self.steps, self.noise = horizon, steps, noise
         self.generator: torch.Generator | None = None
+        self.updates: Tensor
+        self.around: Tensor
+        self.eps: Tensor
+        self.theta: Tensor
+        self.there: Tensor
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
-        self.register_buffer("around", starts.around)
-        self.register_buffer("eps", starts.eps)
-        self.register_buffer("theta", (starts.theta + _SOFT).log())
-        self.register_buffer("there", starts.there)
-        for name, x in starts.known.items():
-            self.register_buffer(f"known_{name}", x)
+        table = {"around": starts.around, "eps": starts.eps, "there": starts.there}
+        table["theta"] = (starts.theta + _SOFT).log()
+        table |= {f"known_{name}": x for name, x in starts.known.items()}
+        for name, x in table.items():
+            self.register_buffer(name, x, persistent=False)
         self.names = [name for name in ENCODERS if model.memory] or ["bare"]
 
     def forward(self, batch: Tensor) -> Loss:
@@ -202,10 +207,10 @@ class DecayLoss(nn.Module):
 
     def _memory(self, rows: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
         """Encoded starts, and which of them their encoder could serve; both (M, B, ...)."""
-        share = -(-rows.shape[1] // len(self.names))
+        counts = _deal(rows.shape[1], [_SHARES[name] for name in self.names])
         parts, valid = [], []
         for name, some, near in zip(
-            self.names, rows.split(share, 1), around.split(share, 1), strict=True
+            self.names, rows.split(counts, 1), around.split(counts, 1), strict=True
         ):
             known = getattr(self, f"known_{name}")[some]
             fine = torch.isfinite(known).all(-1)
@@ -218,6 +223,12 @@ class DecayLoss(nn.Module):
             parts.append(self.model.encode(name, near, known))
             valid.append(fine)
         return torch.cat(parts, 1), torch.cat(valid, 1)
+
+
+def _deal(n: int, shares: list[float]) -> list[int]:
+    """``n`` starts dealt out in these shares."""
+    ends = np.rint(n * np.cumsum(shares) / np.sum(shares)).astype(int)
+    return np.diff(ends, prepend=0).tolist()
 
 
 def _robust(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

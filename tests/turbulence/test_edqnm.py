@@ -117,7 +117,7 @@ def test_cases_do_not_depend_on_their_batch():
 def test_refused(unchecked):
     with pytest.raises(ValueError, match="at least one decay"):
         closure([])
-    with pytest.raises(ValueError, match="no energy"):
+    with pytest.raises(ValueError, match="has no energy below"):
         closure([Closure(spectrum=lambda k: 0 * k, nu=0.1)])
     with pytest.raises(ValueError, match="fall must be one of gauss, exp, power"):
         PeakedSpectrum(peak=3.0, fall="flat")
