@@ -153,6 +153,7 @@ def turbulence_forecast() -> type:
 
         def run(self) -> None:
             import numpy as np
+            import torch
 
             from sciflow import turbulence
             from sciflow.bridges.files import check_folder
@@ -175,9 +176,10 @@ def turbulence_forecast() -> type:
                 turbulence.pretrained() if self.model is None else turbulence.load(self.model)
             )
             t = np.linspace(start, self.until, self.points)
-            found = forecaster.forecast(run.k[-1], run.eps[-1], self.nu, t, **known)
+            with torch.no_grad():
+                found = forecaster.forecast(run.k[-1], run.eps[-1], self.nu, t, **known)
             names = ("t", "k", "k_low", "k_high", "eps", "eps_low", "eps_high", "C2")
-            rows = [getattr(found, name).detach().numpy() for name in names]
+            rows = [getattr(found, name).numpy() for name in names]
             np.savetxt(
                 self.path_out, np.stack(rows, 1), delimiter=",", header=",".join(names),
                 comments="",

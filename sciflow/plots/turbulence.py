@@ -59,7 +59,7 @@ def decay(
     ax.set_xlabel("time")
     name = "kinetic energy k" if quantity == "k" else "dissipation rate"
     ax.set_ylabel(name)
-    legend_above(ax, columns=3)
+    legend_above(ax, columns=2)
     return ax
 
 
@@ -86,7 +86,7 @@ def energy_spectra(run: DecayRun, number: int = 6, ax: Any = None) -> Any:
         ax.loglog(run.kappa.numpy()[shown], E[shown], color=color, lw=1.4, label=label)
     ax.set_xlabel("wavenumber")
     ax.set_ylabel("energy spectrum E")
-    legend_above(ax, title="time", columns=number)
+    legend_above(ax, title="time", columns=3)
     return ax
 
 

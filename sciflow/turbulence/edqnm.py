@@ -143,9 +143,7 @@ class _Shells:
             1,
         )
         if not (torch.isfinite(self.start).all() and (self.start.sum(0) > 0).all()):
-            raise ValueError(
-                "a spectrum has no energy between the box and k_max, or is not finite"
-            )
+            raise ValueError("a spectrum is not finite, or has no energy below k_max")
 
     def exchange(self, u: Tensor, t: Tensor) -> Tensor:
         """The symmetric matrix c of each case, (N, N, B), with zero diagonal."""

@@ -177,8 +177,8 @@ class Forecaster(nn.Module):
         wanted = (elapsed * (eps / k)).expand(len(t), len(k))
         M = self.model.members
         far = float(wanted.detach().max())
-        # A power law of exponent 2.5 falls this far; what decays faster is solved once more.
-        end = min(_TAU_MAX, 2.5 * math.log1p(far / 2.5) + 1.0)
+        # A power law of exponent 1.5 falls this far; what decays faster is solved once more.
+        end = min(_TAU_MAX, 1.5 * math.log1p(far / 1.5) + 0.5)
         here = around.expand(M, -1, -1)
         z = self.model.encode(name, here, known.expand(M, -1, -1))
         while True:

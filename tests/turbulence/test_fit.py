@@ -18,7 +18,7 @@ def runs():
 def test_a_short_fit_beats_the_standard_model(runs):
     train = turbulence.decays("train")[::4]
     unseen = turbulence.decays("calibrate")[::4]
-    forecaster = turbulence.fit(train, unseen, steps=80, lr=1e-2, horizon=(0.5, 2.0), **QUICK)
+    forecaster = turbulence.fit(train, unseen, steps=150, horizon=(0.5, 3.0), **QUICK)
     assert not forecaster.interrupted and len(forecaster.history) > 0
     ours, standard = 0.0, 0.0
     for run in turbulence.decays("test")[::4]:

@@ -189,8 +189,8 @@ def test_without_learned_parts_it_is_a_k_epsilon_model():
     found = plain.forecast(1.0, 1.0, 1e-9, t)
     C2 = 1.6 + 0.4 / (1 + math.exp(-0.3))
     k, eps = turbulence.baselines.k_epsilon(1.0, 1.0, t, C2)
-    torch.testing.assert_close(found.eps, eps, rtol=2e-3, atol=0.0)
-    torch.testing.assert_close(found.k, k, rtol=2e-3, atol=0.0)
+    torch.testing.assert_close(found.eps, eps, rtol=5e-3, atol=0.0)
+    torch.testing.assert_close(found.k, k, rtol=5e-3, atol=0.0)
 
 
 def test_files(forecaster, run, tmp_path):
