@@ -88,7 +88,7 @@ class Dequantiser:
         return Dequantised(torch.logit(s), slope.sum(1))
 
     def intensities(self, y: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
-        """x of coordinates, cut to [0, 1]."""
+        """Brightness x of coordinates, cut to [0, 1]."""
         if self.alpha is not None:
             y = (torch.sigmoid(y) - self.alpha) / (1 - 2 * self.alpha)
         return y.clamp(0, 1)
@@ -99,9 +99,7 @@ class Dequantiser:
         return whole.to(torch.uint8 if self.levels <= 256 else torch.int64)
 
 
-def bits_per_dim(
-    log_prob: Float[Tensor, " n"], points: Dequantised
-) -> Float[Tensor, " n"]:
+def bits_per_dim(log_prob: Float[Tensor, " n"], points: Dequantised) -> Float[Tensor, " n"]:
     """Bound on the code length of each image, in bits per pixel.
 
     Args:
@@ -112,8 +110,7 @@ def bits_per_dim(
         ValueError: another number of densities than of points.
     """
     if log_prob.shape != points.log_volume.shape:
-        raise ValueError(
-            f"log_prob has shape {tuple(log_prob.shape)}; expected {tuple(points.log_volume.shape)}"
-        )
+        expected = tuple(points.log_volume.shape)
+        raise ValueError(f"log_prob has shape {tuple(log_prob.shape)}; expected {expected}")
     log_density = log_prob.double() + points.log_volume
     return -log_density / (points.y.shape[1] * math.log(2))

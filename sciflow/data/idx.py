@@ -1,4 +1,4 @@
-"""Files in the IDX format: arrays of bytes or numbers, as MNIST and its relatives are published."""
+"""IDX files: arrays of bytes or numbers, as MNIST and its relatives are published."""
 
 from __future__ import annotations
 

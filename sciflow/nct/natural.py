@@ -46,7 +46,7 @@ def mean_kinetic(
 
 
 # Gradients in one sweep, and in all: systems of many dimensions have them at fewer points.
-_ROWS, _MOST_ROWS = 2048, 2**17
+_ROWS, _MOST_ROWS = 2048, 2**16
 #: Points further out than this, in standard deviations of a latent coordinate, are left out of
 #: means. Where an angle is cut its latent coordinate runs to infinity, and if any density is left
 #: there E[grad Q^2] diverges: over samples it would grow with their number.

@@ -64,6 +64,7 @@ def test_bound_on_the_entropy(generator):
     assert abs(float(exact.mean()) - entropy) < 5 * error
     # The density 2x in place of the two levels gives these the same probabilities, 1/4 and 3/4.
     sloped = bits_per_dim((2 * points.y).log().sum(1), points)
+
     # E[-log2 2x] for x with density share, level by level: a closed form.
     def mean_log(a, b):
         return (b * math.log(2 * b) - b - (a * math.log(2 * a) - a if a else 0)) / (b - a)
