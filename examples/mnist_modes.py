@@ -33,7 +33,7 @@ from sciflow.train import Loss, Samples
 class Study:
     """Settings of the study."""
 
-    steps: int = 1000
+    steps: int = 800
     """Updates of the networks of the transformation."""
     couplings: int = 4
     """Number of its couplings."""
@@ -250,7 +250,7 @@ def draw_digits(flow: Coder, split: Split, kept: tuple[int, ...]) -> Figure:
     return figure
 
 
-def main(study: Study) -> None:
+def main(study: Study) -> Scores:
     scores, flow, linear, split = measure(study)
     study.out.mkdir(parents=True, exist_ok=True)
     print(scores.table())
@@ -259,6 +259,7 @@ def main(study: Study) -> None:
     draw_modes(scores, flow, linear).savefig(study.out / "modes.png", dpi=150)
     draw_digits(flow, split, study.kept).savefig(study.out / "digits.png", dpi=150)
     print(f"figures: {study.out / 'modes.png'}, {study.out / 'digits.png'}")
+    return scores
 
 
 if __name__ == "__main__":

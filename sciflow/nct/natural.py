@@ -12,7 +12,7 @@ import math
 
 import torch
 
-from sciflow.nct.layers import Linear
+from sciflow.nct.layers import Linear, Reorder, Scale
 from sciflow.nct.model import CanonicalTransformation
 from sciflow.shapes import Float, Tensor
 
@@ -70,7 +70,10 @@ def make_natural(model: CanonicalTransformation, Q: Float[Tensor, "batch dim"]) 
     furthest = z.abs().amax(1)
     # In many dimensions most points are far out in one of them: at least half of all are kept.
     Q = Q[furthest <= furthest.median().clamp(min=BULK)]
-    Q = Q[: max(1, _MOST_ROWS // model.n_dim)]
+    linear = all(isinstance(layer, Linear | Scale | Reorder) for layer in model.layers)
+    # The gradients of a linear map are the same everywhere.
+    most = 1 if linear and model.chart is None else max(1, _MOST_ROWS // model.n_dim)
+    Q = Q[:most]
     kinetic = mean_kinetic(model, Q)[line][:, line] * scale[:, None] * scale
     values, vectors = (x.to(Q) for x in torch.linalg.eigh(kinetic))
     omega = (model.kT * values).sqrt()

@@ -65,11 +65,11 @@ def test_bound_on_the_entropy(generator):
     # The density 2x in place of the two levels gives these the same probabilities, 1/4 and 3/4.
     sloped = bits_per_dim((2 * points.y).log().sum(1), points)
 
-    # E[-log2 2x] for x with density share, level by level: a closed form.
+    # 1 - E[log2 2x] for x with density share, level by level: a closed form.
     def mean_log(a, b):
         return (b * math.log(2 * b) - b - (a * math.log(2 * a) - a if a else 0)) / (b - a)
 
-    expected = -(0.25 * mean_log(0.0, 0.5) + 0.75 * mean_log(0.5, 1.0)) / math.log(2)
+    expected = 1 - (0.25 * mean_log(0.0, 0.5) + 0.75 * mean_log(0.5, 1.0)) / math.log(2)
     assert expected > entropy
     error = float(sloped.std()) / math.sqrt(n)
     assert abs(float(sloped.mean()) - expected) < 5 * error
