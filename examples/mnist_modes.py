@@ -94,7 +94,7 @@ class Classification(nn.Module):
 @torch.no_grad()
 def accuracy(classifier: nn.Module, images: LabelledImages) -> float:
     """Share of images that are named rightly."""
-    guess = classifier(images.images.flatten(1) / 255).argmax(1)
+    guess = classifier(images.images.flatten(1).float() / 255).argmax(1)
     return float((guess == images.labels).double().mean())
 
 

@@ -78,6 +78,7 @@ def test_digits(data_dir, tmp_path):
     example = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = example
     spec.loader.exec_module(example)
+    torch.set_default_dtype(torch.float32)  # as where a user runs it
     study = example.Study(out=tmp_path)
     scores = example.main(study)
     log.info("\n%s", scores.table())
