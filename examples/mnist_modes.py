@@ -33,7 +33,7 @@ from sciflow.train import Loss, Samples
 class Study:
     """Settings of the study."""
 
-    steps: int = 800
+    steps: int = 1000
     """Updates of the networks of the transformation."""
     couplings: int = 4
     """Number of its couplings."""

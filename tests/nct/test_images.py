@@ -1,4 +1,4 @@
-"""Images from pixels to modes and back: likelihoods in bits, and what slow modes say of a class."""
+"""Images from pixels to modes and back: likelihoods in bits, and the class from slow modes."""
 
 import importlib.util
 import logging
