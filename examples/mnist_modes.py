@@ -220,8 +220,11 @@ def draw_modes(scores: Scores, flow: Coder, linear: Coder) -> Figure:
     """Accuracy against modes kept, and the frequencies."""
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for (name, row), style in zip(scores.accuracy.items(), ("o-", "o:", "s-", "^-"), strict=True):
-        left.plot(scores.kept, row, style, ms=4, lw=1.2, label=name)
+    plots.style.axes(left)
+    styles = ("o-", "o:", "s-", "^-")
+    for i, (name, row) in enumerate(scores.accuracy.items()):
+        color = plots.style.CATEGORIES[i]
+        left.plot(scores.kept, row, styles[i], color=color, ms=4, lw=1.2, label=name)
     left.axhline(0.9 * scores.full, color=plots.style.GREY, lw=0.8)
     left.annotate("90 % of full", (scores.kept[-1], 0.9 * scores.full), ha="right", va="bottom")
     left.set(xscale="log", xlabel="modes kept", ylabel="accuracy of the classifier")
@@ -231,7 +234,9 @@ def draw_modes(scores: Scores, flow: Coder, linear: Coder) -> Figure:
     plots.spectrum(flow.model.frequencies, right)
     number = torch.arange(1, flow.model.n_dim + 1)
     right.plot(number, linear.model.frequencies, color=plots.style.GREY, label="PCA of logits")
-    right.set(yscale="log", xscale="log", ylabel="angular frequency")
+    ends = torch.cat([flow.model.frequencies, linear.model.frequencies]).sort().values[[0, -1]]
+    limits = (0.7 * float(ends[0]), 1.5 * float(ends[1]))
+    right.set(xscale="log", yscale="log", ylim=limits, ylabel="angular frequency")
     right.legend(frameon=False)
     return figure
 
@@ -245,7 +250,7 @@ def draw_digits(flow: Coder, split: Split, kept: tuple[int, ...]) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(10, 8))
     plots.image_grid(torch.stack(parts), left, rows=[*(str(k) for k in chosen), "image"])
     left.set_title("modes kept")
-    drawn = flow.dequantise.images(flow.model.sample(64).q).reshape(8, 8, 28, 28)
+    drawn = flow.dequantise.images(flow.model.sample(72).q).reshape(9, 8, 28, 28)
     plots.image_grid(drawn, right).set_title("samples of the model")
     return figure
 
