@@ -106,7 +106,8 @@ def test_phi4_in_phase_space():
 
 
 def test_fput():
-    _, gap, _, _ = fitted(FPUTBeta(32), chart=BondChart(32), steps=1500, couplings=2, lr=5e-3)
+    options = {"steps": 1800, "couplings": 2, "bins": 6, "lr": 6e-3, "linear_steps": 4}
+    _, gap, _, _ = fitted(FPUTBeta(32), chart=BondChart(32), **options)
     assert gap < 0.05
 
 
