@@ -107,11 +107,12 @@ def fit_samples(
             (samples, samples.new_zeros(len(samples))) if chart is None else chart(samples)
         )
     held = _held_out(labels, len(samples), settings)
-    # The fit is the same in whatever order the samples come, but for the end of a single
-    # trajectory, which is held out. One coordinate alone may have equal values, in files of
-    # limited precision.
-    order = xi.sum(1).argsort()
-    samples, xi, volume, held = samples[order], xi[order], volume[order], held[order]
+    if not settings.steps or (labels is not None and len(labels.unique()) > 1):
+        # The fit is the same in whatever order the samples come; of a single trajectory the order
+        # says which samples are held out. One coordinate alone may have equal values, in files
+        # of limited precision.
+        order = xi.sum(1).argsort()
+        samples, xi, volume, held = samples[order], xi[order], volume[order], held[order]
     periods = [math.inf] * n_dim if chart is None else chart.periods.tolist()
     line = torch.tensor([i for i, x in enumerate(periods) if math.isinf(x)], dtype=torch.long)
     metric, factors = _metrics(samples, mass, chart, strict)
