@@ -155,6 +155,9 @@ class ContinuousFlow(nn.Module, Distribution):
     ) -> Float[Tensor, "*batch"]:
         """Log-density of data, in nats per volume of the data.
 
+        Where no gradient is wanted, call it under ``torch.no_grad()``: a graph holds every
+        evaluation of the solve, and without one the memory is that of some pieces of the batch.
+
         Args:
             x: data (..., d).
             context: of a conditional flow, (c,) for all or (..., c).

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sciflow.cnf.base import check_periodic
+from sciflow.cnf.pieces import in_pieces
 from sciflow.nn import silu_layer_along
 from sciflow.shapes import Float, Tensor
 
@@ -140,6 +141,11 @@ class VelocityMLP(nn.Module):
         context: Float[Tensor, "batch c"] | None = None,
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Velocity, and the trace of its Jacobian in x."""
+        each = self.dim * max(self.width, self.layers[0].in_features)
+        return in_pieces(self._along, each, t, x, context)
+
+    def _along(self, t: Tensor, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tangents brought forward with the value."""
         h, dh = self._features(x, slopes=True)
         for k, (layer, shift) in enumerate(
             zip(self.layers, self._shifts(t, context), strict=True)
