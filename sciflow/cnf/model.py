@@ -180,6 +180,8 @@ class ContinuousFlow(nn.Module, Distribution):
     ) -> tuple[Float[Tensor, "*n dim"], Float[Tensor, "*n"]]:
         """Samples and their log-densities in one pass; gradients flow where they are enabled.
 
+        Where none is wanted, call it under ``torch.no_grad()``, as for `log_prob`.
+
         Args:
             sample_shape: number of samples, or a shape of them.
             context: (c,) for all samples, or one per sample, (..., c).
