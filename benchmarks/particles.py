@@ -33,7 +33,7 @@ KEEP = Path("runs/particles")
 SEEDS = (0,)
 OPTIONS = {
     "matching_steps": 5000,
-    "tuning_steps": 1500,
+    "tuning_steps": 600,
     "compile": True,
     "progress": False,
 }
@@ -46,8 +46,8 @@ LJ_OPTIONS = {
 }
 TRAIN, SCORE, FLOOR = 1, 2, 3
 N_SAMPLES = 10_000  # of the independent tight solve
-N_LJ = 4096
-N_HISTOGRAM = 60_000  # in float32 at 1e-5, for histograms
+N_LJ = 2048
+N_HISTOGRAM = 40_000  # in float32 at 1e-5, for histograms
 SYSTEM, LJ = DoubleWellParticles(), LennardJones()
 #: Bins of the energies, in kT, and of the distance of a pair of DW4.
 ENERGIES = torch.linspace(-26.0, -12.0, 36, dtype=torch.float64)
