@@ -5,6 +5,7 @@ come from different seeds. Flows, chains and rows are kept in ``runs/particles``
 not computed again.
 """
 
+import copy
 import json
 import math
 import time
@@ -47,7 +48,7 @@ LJ_OPTIONS = {
 TRAIN, SCORE, FLOOR = 1, 2, 3
 N_SAMPLES = 10_000  # of the independent tight solve
 N_LJ = 2048
-N_HISTOGRAM = 40_000  # in float32 at 1e-5, for histograms
+N_HISTOGRAM = 100_000  # in float32 at 1e-5, for histograms
 SYSTEM, LJ = DoubleWellParticles(), LennardJones()
 #: Bins of the energies, in kT, and of the distance of a pair of DW4.
 ENERGIES = torch.linspace(-26.0, -12.0, 36, dtype=torch.float64)
@@ -93,7 +94,8 @@ def flows(seed: int, device: str) -> dict[str, tuple[cnf.ContinuousFlow, dict[st
                 notes: dict[str, Any] = {}
             else:
                 options = ParticleOptions(**settings)
-                flow = tune(flow, x.to(flow.shift), SYSTEM.potential, 1.0, options)
+                # In place: the flow of the stage before stays as it is.
+                flow = tune(copy.deepcopy(flow), x.to(flow.shift), SYSTEM.potential, 1.0, options)
                 notes = {"ess": flow.history.series("eval/ess")[1]}
             notes["cpu_s"] = time.process_time() - begin
             flow.save(path, extra=notes)
@@ -185,6 +187,7 @@ def histograms(flow: cnf.ContinuousFlow, exact: PlanarCluster, seed: int) -> dic
     centres, masses = exact_masses(exact)
     pairs = SYSTEM.distances(drawn.x.double()).cpu()
     repeated = weights[:, None].expand_as(pairs)
+    free_energy = drawn.free_energy(random)
     return {
         **compared(energy, weights, truth, ENERGIES),
         "unweighted": histogram_distance(energy, truth.flatten(), ENERGIES),
@@ -192,6 +195,8 @@ def histograms(flow: cnf.ContinuousFlow, exact: PlanarCluster, seed: int) -> dic
             pairs.flatten(), centres, DISTANCES, repeated.flatten(), masses
         ),
         "effective": drawn.ess * N_HISTOGRAM,
+        "F_reweighted": free_energy.value,
+        "+- ": free_energy.error,
     }
 
 
