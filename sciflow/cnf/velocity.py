@@ -93,6 +93,8 @@ class VelocityMLP(nn.Module):
         vectors.append(torch.zeros(dim, 0))
         self.register_buffer("wave_vectors", torch.cat(vectors, 1))
         n_features = len(self.free) + 2 * self.wave_vectors.shape[1]
+        # Numbers that a sample takes in the largest tensor of the divergence.
+        self._each = dim * max(width, n_features)
 
         def linear(n_in: int, n_out: int, bias: bool = False) -> nn.Linear:
             layer = nn.Linear(n_in, n_out, bias=bias)
@@ -141,8 +143,7 @@ class VelocityMLP(nn.Module):
         context: Float[Tensor, "batch c"] | None = None,
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Velocity, and the trace of its Jacobian in x."""
-        each = self.dim * max(self.width, self.layers[0].in_features)
-        return in_pieces(self._along, each, t, x, context)
+        return in_pieces(self._along, self._each, t, x, context)
 
     def _along(self, t: Tensor, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Tangents brought forward with the value."""
