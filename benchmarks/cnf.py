@@ -105,13 +105,12 @@ def toys(seeds=(0, 1, 2), spline_seeds=(0,)):
         path.write_text(json.dumps(done, indent=1) + "\n")
         print(key, row, flush=True)
 
+    # The first seed of all sets with the spline flow beside it, then the other seeds.
     for seed in seeds:
         for name in TOYS:
             if f"{name} flow {seed}" not in done:
                 add(f"{name} flow {seed}", toy(name, seed))
-    for seed in spline_seeds:
-        for name in TOYS:
-            if f"{name} spline {seed}" not in done:
+            if seed in spline_seeds and f"{name} spline {seed}" not in done:
                 seconds = done[f"{name} flow {seed}"]["cpu_s"]
                 add(f"{name} spline {seed}", spline(name, seed, seconds))
     return done

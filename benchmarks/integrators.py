@@ -19,11 +19,16 @@ def run(device: str) -> dict[str, Any]:
     for name, gain in (("easy", 4.0), ("hard", 40.0)):
         for dim in (2, 32):
             tables |= neural(f"{name} d={dim}", dim, gain, device)
-    tables["rk4, 100 steps, field -y, 512x2"] = constant_steps(device)
-    tables["dopri5 1e-5, oscillator to t=30, 512x2"] = cheap_adaptive(device)
-    tables["Euler-Maruyama, 1000 steps, Ornstein-Uhlenbeck, 4096x2"] = stochastic(device)
-    tables["leapfrog h=0.05, chain n=32, 1e4 steps, float64"] = symplectic(device)
-    tables["Robertson to t=4e5, 64 samples, float64"] = stiff(device)
+            print(f"MLP {name}, d={dim}: done", flush=True)
+    for title, measure in {
+        "rk4, 100 steps, field -y, 512x2": constant_steps,
+        "dopri5 1e-5, oscillator to t=30, 512x2": cheap_adaptive,
+        "Euler-Maruyama, 1000 steps, Ornstein-Uhlenbeck, 4096x2": stochastic,
+        "leapfrog h=0.05, chain n=32, 1e4 steps, float64": symplectic,
+        "Robertson to t=4e5, 64 samples, float64": stiff,
+    }.items():
+        tables[title] = measure(device)
+        print(f"{title}: done", flush=True)
     about = conditions(device, "torchdiffeq", "torchsde", "zuko", "diffrax", "jax")
     return {"conditions": about, "goal": GOAL, "tables": tables}
 

@@ -5,6 +5,7 @@ come from different seeds. Flows, chains and rows are kept in ``runs/particles``
 not computed again.
 """
 
+import copy
 import json
 import math
 import time
@@ -16,9 +17,10 @@ from typing import Any
 import torch
 
 from benchmarks.harness import conditions
+from benchmarks.particle_histograms import compared, compared_chains
 from sciflow import cnf
 from sciflow.cnf.particles_fit import ParticleOptions, tune
-from sciflow.metrics import bar, chain_mean, histogram_distance, r_hat
+from sciflow.metrics import bar, chain_mean, ess, histogram_distance, r_hat
 from sciflow.systems import (
     DoubleWellParticles,
     LennardJones,
@@ -30,7 +32,12 @@ from sciflow.train import load_metadata
 
 KEEP = Path("runs/particles")
 SEEDS = (0,)
-OPTIONS = {"matching_steps": 5000, "tuning_steps": 1500, "compile": True, "progress": False}
+OPTIONS = {
+    "matching_steps": 5000,
+    "tuning_steps": 600,
+    "compile": True,
+    "progress": False,
+}
 LJ_OPTIONS = {
     "matching_steps": 2000,
     "matching_batch": 64,
@@ -41,11 +48,12 @@ LJ_OPTIONS = {
 TRAIN, SCORE, FLOOR = 1, 2, 3
 N_SAMPLES = 10_000  # of the independent tight solve
 N_LJ = 2048
-N_HISTOGRAM = 60_000  # in float32 at 1e-5, for histograms
+N_HISTOGRAM = 40_000  # in float32 at 1e-5, for histograms
 SYSTEM, LJ = DoubleWellParticles(), LennardJones()
-#: Bins of the energy, which lie between -26 and -8 kT, and of the distance of a pair.
+#: Bins of the energies, in kT, and of the distance of a pair of DW4.
 ENERGIES = torch.linspace(-26.0, -12.0, 36, dtype=torch.float64)
 DISTANCES = torch.linspace(1.0, 8.0, 71, dtype=torch.float64)
+LJ_ENERGIES = torch.linspace(-18.0, 26.0, 23, dtype=torch.float64)
 
 
 def kept(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -86,7 +94,8 @@ def flows(seed: int, device: str) -> dict[str, tuple[cnf.ContinuousFlow, dict[st
                 notes: dict[str, Any] = {}
             else:
                 options = ParticleOptions(**settings)
-                flow = tune(flow, x.to(flow.shift), SYSTEM.potential, 1.0, options)
+                # In place: the flow of the stage before stays as it is.
+                flow = tune(copy.deepcopy(flow), x.to(flow.shift), SYSTEM.potential, 1.0, options)
                 notes = {"ess": flow.history.series("eval/ess")[1]}
             notes["cpu_s"] = time.process_time() - begin
             flow.save(path, extra=notes)
@@ -132,7 +141,8 @@ def score(
     """A row: effective sample size and free energies by an independent tight solve.
 
     ``ess_on_chains`` is Z / E[w] over samples of the target: modes that the flow misses lower
-    it, while the samples of the flow know nothing of them.
+    it, while the samples of the flow know nothing of them. ``uncovered`` is the share of them
+    whose weight is above that of all samples of the flow.
     """
     tight = flow.double().with_solver("dopri5", tolerance, tolerance)
     bg = cnf.BoltzmannGenerator(tight, system.potential, chunk=1024)
@@ -142,6 +152,7 @@ def score(
     there = bg.weigh(target.to(flow.shift)).log_weight
     two = bar(-drawn.log_weight, there)
     log_mean = float(there.logsumexp(0)) - math.log(len(there))
+    energy = drawn.mean(drawn.energy)
     return {
         "ess": drawn.ess,
         "ess_on_chains": math.exp(-two.value - log_mean),
@@ -150,7 +161,20 @@ def score(
         "F_bridge": two.value,
         "+- ": two.error,
         "F_bound": one.bound,
+        "mean_energy": energy[0],
+        "+-  ": energy[1],
+        "uncovered": float((there > drawn.log_weight.max()).double().mean()),
+        "growth": {
+            f"n={k}": share(drawn.log_weight[:k]) for k in (n // 16, n // 8, n // 4, n // 2, n)
+        },
+        "energies": drawn.energy.tolist(),
+        "log_weights": drawn.log_weight.tolist(),
     }
+
+
+def share(log_weight: torch.Tensor) -> float:
+    """Effective share of samples."""
+    return float(ess(log_weight)) / len(log_weight)
 
 
 def histograms(flow: cnf.ContinuousFlow, exact: PlanarCluster, seed: int) -> dict[str, Any]:
@@ -158,14 +182,14 @@ def histograms(flow: cnf.ContinuousFlow, exact: PlanarCluster, seed: int) -> dic
     bg = cnf.BoltzmannGenerator(flow.float(), SYSTEM.potential)
     random = torch.Generator(flow.shift.device).manual_seed(2000 + seed)
     drawn = bg.sample(N_HISTOGRAM, random)
-    energy, weights = SYSTEM.potential(drawn.x.double()), drawn.weights
-    truth = chains(SCORE).flatten(0, 1)
+    energy, weights = SYSTEM.potential(drawn.x.double()).cpu(), drawn.weights.cpu()
+    truth = energies(SYSTEM, chains(SCORE))
     centres, masses = exact_masses(exact)
-    pairs = SYSTEM.distances(drawn.x.double())
+    pairs = SYSTEM.distances(drawn.x.double()).cpu()
     repeated = weights[:, None].expand_as(pairs)
     return {
-        "energy_tv": histogram_distance(energy, SYSTEM.potential(truth), ENERGIES, weights),
-        "energy_tv_unweighted": histogram_distance(energy, SYSTEM.potential(truth), ENERGIES),
+        **compared(energy, weights, truth, ENERGIES),
+        "unweighted": histogram_distance(energy, truth.flatten(), ENERGIES),
         "distance_tv_to_exact": histogram_distance(
             pairs.flatten(), centres, DISTANCES, repeated.flatten(), masses
         ),
@@ -173,21 +197,58 @@ def histograms(flow: cnf.ContinuousFlow, exact: PlanarCluster, seed: int) -> dic
     }
 
 
+def energies(system: DoubleWellParticles | LennardJones, x: torch.Tensor) -> torch.Tensor:
+    """Energies (draws, chains) of draws (draws, chains, d)."""
+    return system.potential(x.flatten(0, 1)).view(x.shape[:2])
+
+
 def floor(n: float, exact: PlanarCluster) -> dict[str, dict[str, Any]]:
     """What independent Markov chains reach: all of them, and as many as a flow's samples."""
-    one, two = (chains(seed).flatten(0, 1) for seed in (SCORE, FLOOR))
+    one, two = (energies(SYSTEM, chains(seed)) for seed in (SCORE, FLOOR))
     centres, masses = exact_masses(exact)
-    rows = {}
-    few = torch.randperm(len(two), generator=torch.Generator().manual_seed(0))[: int(n)]
-    for name, x in (("chains", two), (f"{int(n)} of their draws", two[few])):
-        rows[name] = {
-            "energy_tv": histogram_distance(SYSTEM.potential(x), SYSTEM.potential(one), ENERGIES),
-            "distance_tv_to_exact": histogram_distance(
-                SYSTEM.distances(x).flatten(), centres, DISTANCES, None, masses
-            ),
+    x = chains(FLOOR).flatten(0, 1)
+    few = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[: int(n)]
+
+    def distances(x: torch.Tensor) -> float:
+        return histogram_distance(SYSTEM.distances(x).flatten(), centres, DISTANCES, None, masses)
+
+    return {
+        "two sets of chains": {
+            **compared_chains(two, one, ENERGIES),
+            "distance_tv_to_exact": distances(x),
             "effective": len(x),
-        }
-    return rows
+        },
+        f"{int(n)} draws against chains": {
+            **compared(two.flatten()[few], torch.ones(len(few)).double(), one, ENERGIES),
+            "distance_tv_to_exact": distances(x[few]),
+            "effective": len(few),
+        },
+    }
+
+
+def lj_histograms(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows: energies of LJ13 of the reweighted flow, and the floor of two sets of chains."""
+    one, two = (energies(LJ, lj_chains(seed)) for seed in (SCORE, FLOOR))
+    energy, log_weight = (
+        torch.tensor(row[k], dtype=torch.float64) for k in ("energies", "log_weights")
+    )
+    finite = energy.clamp(max=1e6)  # particles that touch have no weight
+    means = {name: chain_mean(x) for name, x in (("one", one), ("two", two))}
+    return {
+        "flow matching, seed 0": {
+            **compared(finite, log_weight.softmax(0), one, LJ_ENERGIES),
+            "unweighted": histogram_distance(finite, one.flatten(), LJ_ENERGIES),
+            "effective": row["ess"] * len(energy),
+            "mean_energy": row["mean_energy"],
+            "+- ": row["+-  "],
+        },
+        "two sets of chains": {
+            **compared_chains(two, one, LJ_ENERGIES),
+            "mean_energy": means["one"].value,
+            "+- ": means["one"].error,
+            "r_hat": r_hat(one),
+        },
+    }
 
 
 def exact_masses(exact: PlanarCluster) -> tuple[torch.Tensor, torch.Tensor]:
@@ -204,23 +265,29 @@ def exact_masses(exact: PlanarCluster) -> tuple[torch.Tensor, torch.Tensor]:
 def run(device: str) -> dict[str, Any]:
     """Train, or take what is there, and score."""
     exact = planar_cluster(SYSTEM, spacing=0.06)
-    energy = SYSTEM.potential(chains(SCORE).flatten(0, 1)).view(60, 2000)
+    energy = energies(SYSTEM, chains(SCORE))
     mean = chain_mean(energy)
-    fits, shapes, stability = {}, {}, {}
+    fits, shapes, stability, growth = {}, {}, {}, {}
     for seed in SEEDS:
         for stage, (flow, notes) in flows(seed, device).items():
             name = f"{stage}, seed {seed}"
             target = chains(SCORE)[::30].flatten(0, 1)  # 600 transitions apart
             solve = partial(score, flow, SYSTEM, target, N_SAMPLES, 1e-6, seed)
             row = kept(name, solve)
-            fits[name] = {**row, "F_exact": exact.free_energy, "train_cpu_s": notes["cpu_s"]}
+            fits[name] = shown(row) | {
+                "reweighted - exact": row["F_reweighted"] - exact.free_energy,
+                "bridge - exact": row["F_bridge"] - exact.free_energy,
+                "train_cpu_s": notes["cpu_s"],
+            }
+            growth[f"DW4, {name}"] = halved(row)
             if stage == "tuned":
                 shapes[name] = kept(f"{name}-tv", partial(histograms, flow, exact, seed))
                 stability[name] = {f"eval {k + 1}": v for k, v in enumerate(notes["ess"])}
     flow, notes = lj_flow(device)
     target = lj_chains(SCORE)[::8].flatten(0, 1)
     row = kept("lj13, seed 0", partial(score, flow, LJ, target, N_LJ, 1e-5, 0))
-    lj = {"flow matching, seed 0": {**row, "train_cpu_s": notes["cpu_s"]}}
+    growth["LJ13, flow matching, seed 0"] = halved(row)
+    lj = {"flow matching, seed 0": shown(row) | {"train_cpu_s": notes["cpu_s"]}}
     n = min(row["effective"] for row in shapes.values())
     chain = {
         "mean energy": {"chains": mean.value, "error": mean.error, "exact": exact.mean_energy},
@@ -233,13 +300,26 @@ def run(device: str) -> dict[str, Any]:
             "dw4": OPTIONS,
             "lj13": LJ_OPTIONS,
             "n_samples": N_SAMPLES,
+            "n_lj": N_LJ,
             "n_histogram": N_HISTOGRAM,
         },
         "tables": {
             "DW4: flow, tight solve": fits,
-            "LJ13: flow, tight solve": lj,
             "DW4: total variation": {**shapes, **floor(n, exact)},
             "DW4: effective sample size during tuning": stability,
             "DW4: truth": chain,
+            "LJ13: flow, tight solve": lj,
+            "LJ13: total variation": lj_histograms(row),
+            "effective sample size of the first samples": growth,
         },
     }
+
+
+def halved(row: dict[str, Any]) -> dict[str, Any]:
+    """Effective sample size of the first part of n samples, up to all of them."""
+    return dict(zip(("n/16", "n/8", "n/4", "n/2", "n"), row["growth"].values(), strict=True))
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a table."""
+    return {k: v for k, v in row.items() if k not in ("growth", "energies", "log_weights")}

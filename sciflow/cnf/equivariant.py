@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sciflow.cnf.pieces import in_pieces
 from sciflow.shapes import Float, Tensor
 
 _N_TIME = 8
@@ -134,7 +135,7 @@ class ParticleField(nn.Module):
         self, t: Float[Tensor, "*time"], x: Float[Tensor, "batch dim"]
     ) -> Float[Tensor, "batch dim"]:
         """Velocity at time ``t``, () or (B,), and configurations ``x`` (B, N d)."""
-        return self._evaluate(t, x, tangent=False)[0]
+        return in_pieces(self._plain, self._each, t, x)[0]
 
     def value_and_divergence(
         self, t: Float[Tensor, "*time"], x: Float[Tensor, "batch dim"]
@@ -142,6 +143,19 @@ class ParticleField(nn.Module):
         """Velocity (B, N d) and its exact divergence (B,)."""
         if self.compiled and torch.is_grad_enabled():
             return _compiled()(self, t, x, tangent=True)
+        return in_pieces(self._along, self._each, t, x)
+
+    @property
+    def _each(self) -> int:
+        """Numbers that a configuration takes in the largest tensor of an evaluation."""
+        n, channels = self.n_particles, self.channels
+        sums = n * n * (1 + self.space_dim) * channels
+        return max(sums, n * (n - 1) * max(5 * channels, self.width))
+
+    def _plain(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._evaluate(t, x, tangent=False)
+
+    def _along(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._evaluate(t, x, tangent=True)
 
     def _evaluate(self, t: Tensor, x: Tensor, tangent: bool) -> tuple[Tensor, Tensor]:

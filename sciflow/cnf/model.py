@@ -155,6 +155,9 @@ class ContinuousFlow(nn.Module, Distribution):
     ) -> Float[Tensor, "*batch"]:
         """Log-density of data, in nats per volume of the data.
 
+        Where no gradient is wanted, call it under ``torch.no_grad()``: a graph holds every
+        evaluation of the solve, and without one the memory is that of some pieces of the batch.
+
         Args:
             x: data (..., d).
             context: of a conditional flow, (c,) for all or (..., c).
@@ -176,6 +179,8 @@ class ContinuousFlow(nn.Module, Distribution):
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "*n dim"], Float[Tensor, "*n"]]:
         """Samples and their log-densities in one pass; gradients flow where they are enabled.
+
+        Where none is wanted, call it under ``torch.no_grad()``, as for `log_prob`.
 
         Args:
             sample_shape: number of samples, or a shape of them.

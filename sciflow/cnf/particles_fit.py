@@ -50,15 +50,16 @@ class ParticleOptions:
     """Updates of the mixture of likelihood and reverse Kullback-Leibler divergence."""
     tuning_batch: int = 128
     """Samples, and as many base draws, per update of the mixture."""
-    tuning_lr: float = 1e-3
+    tuning_lr: float = 5e-4
     """Learning rate of the mixture (Adam, cosine decay to zero)."""
     energy_weight: float = 0.5
     """Part of the reverse divergence in the mixture, between 0 (likelihood alone) and 1."""
     n_steps: int = 8
     """Constant integration steps in the mixture."""
-    error_penalty: float = 1.0
+    error_penalty: float = 30.0
     """Weight of the solver's squared error in the mixture: without it the fit exploits the error
-    and collapses."""
+    and collapses. An error e of the log-density gains e and costs this weight times e^2, so that
+    no more than 1 / (4 weight) nats can be gained."""
     ceiling: float | None = None
     """Reduced energy above which the reverse divergence is softened."""
     n_evaluate: int = 2000

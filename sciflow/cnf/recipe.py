@@ -154,8 +154,8 @@ def fit_samples(
     The weights returned are the best by a tight adaptive solve on held-out samples.
 
     Args:
-        x: samples (N, d), at least 2, in any units: each coordinate is scaled by its mean and
-            standard deviation, a periodic one by its period.
+        x: samples (N, d), at least 3, in any units: each coordinate is scaled by the mean and
+            standard deviation of the samples that are not held out, a periodic one by its period.
         context: features (N, c) that the density is conditional on; pass them on a like scale.
         periods: period of each periodic coordinate, by index, in units of x.
         field: a field of the user's own; by default a `VelocityMLP` by ``width``, ``depth`` and
@@ -168,7 +168,7 @@ def fit_samples(
         fit had reached, and ``interrupted`` is set.
 
     Raises:
-        DataError: fewer than two samples, values that are not finite, a coordinate that is
+        DataError: fewer than three samples, values that are not finite, a coordinate that is
             constant, or shapes that disagree.
         ValueError: an option is out of range.
         TypeError: an unknown option.
@@ -183,15 +183,17 @@ def fit_samples(
     """
     settings = FitOptions(**options)
     x, context = check_samples(x, context)
-    n_context = 0 if context is None else context.shape[1]
-    units = units_of(x, periods)
-    flow = build_flow(x.shape[1], *units, settings, n_context, periods, field, base)
+    if len(x) < 3:
+        raise DataError("x has 2 samples: two to fit and one held out make 3 at least")
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(x), generator=generator)
-    n_held = max(1, min(4000, round(settings.validation * len(x))))
+    n_held = max(1, min(4000, round(settings.validation * len(x)), len(x) - 2))
     held, kept = order[:n_held], order[n_held:]
     parts = [(part[kept], part[held]) for part in (x, context) if part is not None]
     train, test = (tuple(side) for side in zip(*parts, strict=True))
+    n_context = 0 if context is None else context.shape[1]
+    units = units_of(train[0], periods)
+    flow = build_flow(x.shape[1], *units, settings, n_context, periods, field, base)
 
     if settings.matching_steps:
         source = settings.matching_source(flow, *train)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sciflow.cnf.base import check_periodic
+from sciflow.cnf.pieces import in_pieces
 from sciflow.nn import silu_layer_along
 from sciflow.shapes import Float, Tensor
 
@@ -92,6 +93,8 @@ class VelocityMLP(nn.Module):
         vectors.append(torch.zeros(dim, 0))
         self.register_buffer("wave_vectors", torch.cat(vectors, 1))
         n_features = len(self.free) + 2 * self.wave_vectors.shape[1]
+        # Numbers that a sample takes in the largest tensor of the divergence.
+        self._each = dim * max(width, n_features)
 
         def linear(n_in: int, n_out: int, bias: bool = False) -> nn.Linear:
             layer = nn.Linear(n_in, n_out, bias=bias)
@@ -140,6 +143,10 @@ class VelocityMLP(nn.Module):
         context: Float[Tensor, "batch c"] | None = None,
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Velocity, and the trace of its Jacobian in x."""
+        return in_pieces(self._along, self._each, t, x, context)
+
+    def _along(self, t: Tensor, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tangents brought forward with the value."""
         h, dh = self._features(x, slopes=True)
         for k, (layer, shift) in enumerate(
             zip(self.layers, self._shifts(t, context), strict=True)

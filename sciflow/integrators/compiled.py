@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -26,6 +27,12 @@ from sciflow.shapes import Tensor
 # the time to compile it grows faster than their number (leapfrog: 20 take 11 s, 50 take 76 s on a
 # busy CPU).
 CHUNK = 20
+
+# All fields go through the same few functions of this package; without isolation torch would
+# count their graphs together and leave the ninth uncompiled. Older versions of torch cannot.
+_ISOLATED: dict[str, Any] = {
+    key: True for key in ("isolate_recompiles",) if key in signature(torch.compile).parameters
+}
 
 Leaves = list[Tensor]
 # From t over as many steps of h as the chunk holds: the state, and what the last step left.
@@ -166,7 +173,7 @@ def _checked(
     Raises:
         RuntimeError: the compiled function gives another answer.
     """
-    compiled = torch.compile(plain, dynamic=False)
+    compiled = torch.compile(plain, dynamic=False, **_ISOLATED)
     seen = set()
 
     def call(t: Tensor, h: Tensor, y: Leaves, *rest: Any) -> Any:

@@ -21,7 +21,9 @@ def on_leaves(field: Any, structure: Structure, leaves: list[Tensor]) -> LeafFie
     def f(t: Time, y: list[Tensor]) -> list[Tensor]:
         nonlocal checked
         slopes = structure.split(field(convert(t), structure.join(y)), "what the field returns")
-        if not checked:
+        # A graph that looked at `checked` would be compiled twice; what is compiled is called
+        # without the compiler too, and checked then.
+        if not torch.compiler.is_compiling() and not checked:
             check_slopes(slopes, y)
             checked = True
         return slopes

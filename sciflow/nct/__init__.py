@@ -5,6 +5,7 @@
 >>> model.frequencies, model.free_energy()  # doctest: +SKIP
 """
 
+from sciflow.nct.compression import compress
 from sciflow.nct.energy import fit_energy
 from sciflow.nct.files import load
 from sciflow.nct.frequencies import Frequencies
@@ -19,6 +20,7 @@ __all__ = [
     "FitOptions",
     "Frequencies",
     "PhasePoints",
+    "compress",
     "evolve",
     "fit_energy",
     "fit_samples",

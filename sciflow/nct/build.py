@@ -215,7 +215,8 @@ def build_layers(
     for period in sorted({periods[i] for i in angles}):
         alike = [i for i in angles if periods[i] == period]
         layers.append(SplineMap(alike, period, n_bins=2 * shape.bins))
-        for i in range(min(shape.couplings, 2)):
+        # Of two angles it is enough to move one, given the other, which stays its own function.
+        for i in range(min(shape.couplings, 2, max(1, len(alike) - 1))):
             moved = alike[i::2]
             given = [k for k in angles if k not in moved] if shape.torsion_first else None
             if moved and len(moved) < n and given != []:

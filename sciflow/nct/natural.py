@@ -12,7 +12,7 @@ import math
 
 import torch
 
-from sciflow.nct.layers import Linear
+from sciflow.nct.layers import Linear, Reorder, Scale
 from sciflow.nct.model import CanonicalTransformation
 from sciflow.shapes import Float, Tensor
 
@@ -33,10 +33,20 @@ def mean_kinetic(
     model: CanonicalTransformation, Q: Float[Tensor, "batch dim"]
 ) -> Float[Tensor, "dim dim"]:
     """E[grad Q M^-1 grad Q^T] over the points ``Q``: the mean inverse mass matrix of the modes."""
-    gradients = (mode_gradients(model, Q) / model.mass.sqrt()).flatten(2)
-    return torch.einsum("kbi,lbi->kl", gradients, gradients) / len(Q)
+    n = model.n_dim
+    basis = torch.eye(n, dtype=Q.dtype, device=Q.device)
+    total = Q.new_zeros(n, n, dtype=torch.float64)
+    for points in Q.split(max(1, _ROWS // n)):
+        # The gradient of a mode is the physical momentum of its unit momentum.
+        momenta = basis.repeat(len(points), 1)
+        p = model.to_physical(points.repeat_interleave(n, 0), momenta)[1]
+        gradients = (p / model.mass.sqrt()).reshape(len(points), n, -1)
+        total += torch.einsum("bki,bli->kl", gradients, gradients)
+    return total / len(Q)
 
 
+# Gradients in one sweep, and in all: systems of many dimensions have them at fewer points.
+_ROWS, _MOST_ROWS = 2048, 2**16
 #: Points further out than this, in standard deviations of a latent coordinate, are left out of
 #: means. Where an angle is cut its latent coordinate runs to infinity, and if any density is left
 #: there E[grad Q^2] diverges: over samples it would grow with their number.
@@ -57,9 +67,15 @@ def make_natural(model: CanonicalTransformation, Q: Float[Tensor, "batch dim"]) 
     # z = (Q - center) omega / sqrt(kT) has unit variance
     scale = latent.log_omega.exp() / math.sqrt(model.kT)
     z = (Q[:, line] - latent.center) * scale
-    Q = Q[(z.abs() < BULK).all(1)]
+    furthest = z.abs().amax(1)
+    # In many dimensions most points are far out in one of them: at least half of all are kept.
+    Q = Q[furthest <= furthest.median().clamp(min=BULK)]
+    linear = all(isinstance(layer, Linear | Scale | Reorder) for layer in model.layers)
+    # The gradients of a linear map are the same everywhere.
+    most = 1 if linear and model.chart is None else max(1, _MOST_ROWS // model.n_dim)
+    Q = Q[:most]
     kinetic = mean_kinetic(model, Q)[line][:, line] * scale[:, None] * scale
-    values, vectors = torch.linalg.eigh(kinetic)
+    values, vectors = (x.to(Q) for x in torch.linalg.eigh(kinetic))
     omega = (model.kT * values).sqrt()
     turn = vectors * (omega / math.sqrt(model.kT)) / scale[:, None]
     basis = last.basis @ turn

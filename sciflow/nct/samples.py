@@ -106,15 +106,15 @@ def fit_samples(
         xi, volume = (
             (samples, samples.new_zeros(len(samples))) if chart is None else chart(samples)
         )
-    if labels is not None and len(labels.unique()) > 1:
+    held = _held_out(labels, len(samples), settings)
+    if not settings.steps or (labels is not None and len(labels.unique()) > 1):
         # The fit is the same in whatever order the samples come; of a single trajectory the order
         # says which samples are held out. One coordinate alone may have equal values, in files
         # of limited precision.
         order = xi.sum(1).argsort()
-        samples, labels, xi, volume = samples[order], labels[order], xi[order], volume[order]
+        samples, xi, volume, held = samples[order], xi[order], volume[order], held[order]
     periods = [math.inf] * n_dim if chart is None else chart.periods.tolist()
     line = torch.tensor([i for i, x in enumerate(periods) if math.isinf(x)], dtype=torch.long)
-    held = _held_out(labels, len(samples), settings)
     metric, factors = _metrics(samples, mass, chart, strict)
     train = xi[~held]
     modes = sample_modes(train[:, line], metric[line][:, line], kT)
@@ -183,8 +183,13 @@ def _trajectories(q: Any, groups: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _held_out(labels: Tensor | None, n: int, settings: FitOptions) -> Tensor:
-    """Which samples choose the best weights: whole trajectories, or the end of a single one."""
+    """Which samples choose the best weights: whole trajectories, or the end of a single one.
+
+    The linear map alone has no weights to choose from, and takes all samples.
+    """
     held = torch.zeros(n, dtype=torch.bool)
+    if not settings.steps:
+        return held
     names = torch.zeros(0) if labels is None else labels.unique()
     if labels is None or len(names) < 2:
         held[-max(1, round(settings.validation * n)) :] = True

@@ -16,6 +16,7 @@ from sciflow.plots.cells import (
 )
 from sciflow.plots.flows import density, flow_lines, samples_over_time
 from sciflow.plots.free_energy import free_energy
+from sciflow.plots.images import image_grid
 from sciflow.plots.modes import latent, mode_shapes, spectrum
 from sciflow.plots.torsions import mode_on_torsions
 from sciflow.plots.training import history
@@ -29,6 +30,7 @@ __all__ = [
     "flow_lines",
     "free_energy",
     "history",
+    "image_grid",
     "latent",
     "local_exponent",
     "marginals",

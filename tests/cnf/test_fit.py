@@ -149,6 +149,22 @@ def test_resumed_fit_is_the_same_fit(tmp_path, generator):
         torch.testing.assert_close(again.log_prob(x), whole.log_prob(x), rtol=0, atol=0)
 
 
+def test_held_out_samples_do_not_move_the_units(generator):
+    """Of ten samples those three that choose the weights must have no say in shift and scale."""
+    x, _ = correlated(2, 10, generator)
+    options = {**SMALL, "matching_steps": 1, "likelihood_steps": 0, "coupling": "independent"}
+    plain = cnf.fit_samples(x, validation=0.3, **options)
+    unmoved = 0
+    for row in range(len(x)):
+        moved = x.clone()
+        moved[row] += 7.0
+        flow = cnf.fit_samples(moved, validation=0.3, **options)
+        same = [torch.equal(getattr(flow, u), getattr(plain, u)) for u in ("shift", "scale")]
+        assert same[0] == same[1]
+        unmoved += all(same)
+    assert unmoved == 3
+
+
 def test_matching_alone_and_likelihood_alone(generator):
     x, _ = correlated(2, 200, generator)
     for steps in ((5, 0), (0, 3)):
@@ -171,6 +187,7 @@ def test_many_dimensions_take_the_estimated_trace(generator):
     [
         (torch.tensor([[0.0, math.nan], [1.0, 1.0]]), "x: nan at row 0, column 1"),
         (torch.zeros(1, 2), "x has 1 samples: a density needs at least 2"),
+        (torch.eye(2), "x has 2 samples: two to fit and one held out make 3"),
         (torch.zeros(5), r"x must have shape \(N, d\); got \(5,\)"),
         (np.zeros((5, 2)), "column 0 of x has the same value in all samples"),
     ],

@@ -264,7 +264,7 @@ def test_compiled_steps_forward(unchecked, monkeypatch):
 
 @pytest.mark.parametrize("options", [dict(dt=0.01), dict(dt=0.5), dict()])
 def test_a_compiler_that_is_wrong_is_found_out(options, unchecked, monkeypatch):
-    def wrong(steps, dynamic):
+    def wrong(steps, **_):
         def compiled(t, h, y, *rest):
             end = steps(t, h, [1.0001 * x for x in y], *rest)
             return end

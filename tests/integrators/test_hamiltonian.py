@@ -311,7 +311,7 @@ def test_compiled_chunks_give_the_same_answer(unchecked, monkeypatch):
 
 
 def test_a_compiler_that_is_wrong_is_found_out(unchecked, monkeypatch):
-    def wrong(steps, dynamic):
+    def wrong(steps, **_):
         return lambda t, h, y, carry: ([y[0], y[1] + 1e-6], carry)
 
     monkeypatch.setattr(torch, "compile", wrong)

@@ -33,12 +33,23 @@ def fitted(system, kT=1.0, **options):
     return model, gap, estimate.ess, abs(error)
 
 
-@pytest.mark.parametrize("kT", [1.0, 0.5, 2.0, 5.0])
-def test_chain(kT):
-    chain = HarmonicChain(32)
+UNEQUAL = tuple(torch.linspace(0.5, 3.0, 32).tolist())
+CHAINS = {
+    "fixed ends": (HarmonicChain(32), 1.0),
+    "kT 0.5": (HarmonicChain(32), 0.5),
+    "kT 2": (HarmonicChain(32), 2.0),
+    "kT 5": (HarmonicChain(32), 5.0),
+    "unequal masses": (HarmonicChain(32, UNEQUAL), 2.0),
+    # all modes of a ring but two come in pairs of one frequency
+    "degenerate pairs": (HarmonicChain(32, boundary="periodic", pinning=0.1), 0.5),
+}
+
+
+@pytest.mark.parametrize(("chain", "kT"), CHAINS.values(), ids=CHAINS)
+def test_chain(chain, kT):
     model, gap, _, _ = fitted(chain, kT, strict=True, steps=100)
     error = (model.frequencies / chain.frequencies - 1).abs()
-    overlap = (nct.mode_shapes(model) * chain.modes).sum(1).abs()[:8]
+    overlap = overlaps(model, chain)[:8]
     logger.info(
         "frequencies: mean error %.2g, max %.2g; least overlap of 8 modes %.6f",
         error.mean(), error.max(), overlap.min(),
@@ -47,12 +58,26 @@ def test_chain(kT):
     assert float(error.mean()) < 0.005
     assert float(error.max()) < 0.02
     assert float(overlap.min()) > 0.99
+    # in the unit of the potential: mean squared displacements and momenta are thermal
+    q, p = model.sample(N, seed=3)
+    for values, variance in ((p, chain.masses), (q, torch.linalg.inv(chain.hessian).diag())):
+        spread = values.detach().square().mean(0) / (kT * variance) - 1
+        assert float(spread.abs().max()) < 0.01 + 5 * math.sqrt(2 / N)
 
 
-def test_ring():
+def overlaps(model, chain):
+    """Length of each mode within the exact modes of its frequency: one, or a degenerate pair."""
+    shapes = nct.mode_shapes(model) * chain.masses.sqrt()
+    exact = chain.frequencies
+    alike = (exact[:, None] / exact - 1).abs() < 1e-6
+    return ((shapes @ chain.modes.T).square() * alike).sum(1).sqrt()
+
+
+@pytest.mark.parametrize("kT", [1.0, 0.5, 2.0, 5.0])
+def test_ring(kT):
     ring = Ring()
     options = {"chart": PolarChart(), "steps": 800, "lr": 5e-3, "width": 32, "batch_size": 512}
-    model, gap, share, error = fitted(ring, couplings=2, **options)
+    model, gap, share, error = fitted(ring, kT, couplings=2, **options)
     q = model.sample(N).q
     both = torch.stack([q.norm(dim=1), model.modes(q)[:, 1]])
     correlation = abs(float(torch.corrcoef(both)[0, 1]))
@@ -75,12 +100,14 @@ def test_phi4():
 
 
 def test_phi4_in_phase_space():
-    _, gap, _, _ = fitted(Phi4(16), steps=800, strict=True, splines=False)
+    options = {"coupling": "affine", "steps": 600, "lr": 5e-3, "linear_steps": 4}
+    _, gap, _, _ = fitted(Phi4(16), strict=True, **options)
     assert gap < 0.045
 
 
 def test_fput():
-    _, gap, _, _ = fitted(FPUTBeta(32), chart=BondChart(32), steps=1500, couplings=2, lr=5e-3)
+    options = {"steps": 1800, "couplings": 2, "bins": 6, "lr": 6e-3, "linear_steps": 4}
+    _, gap, _, _ = fitted(FPUTBeta(32), chart=BondChart(32), **options)
     assert gap < 0.05
 
 

@@ -170,6 +170,21 @@ def test_strict_samples_have_the_frequencies_of_the_latent_system(generator):
     assert gap(model, chain, potential=chain.potential)[0] < 0.02
 
 
+def test_the_order_of_samples_does_not_matter(generator):
+    chain = HarmonicChain(5, UNEQUAL[:5])
+    q = chain.sample(2000, 1.0, generator)
+    order = torch.randperm(len(q), generator=generator)
+    groups = torch.arange(4).repeat_interleave(500)
+    for steps, labels in ((0, None), (20, groups)):
+        options = {"steps": steps, "width": 16, **QUIET}
+        first = nct.fit_samples(q, chain.masses, groups=labels, **options)
+        permuted = None if labels is None else labels[order]
+        again = nct.fit_samples(q[order], chain.masses, groups=permuted, **options)
+        spread = first.modes(q).std(0)
+        difference = (again.modes(q) - first.modes(q)) / spread
+        assert float(difference.detach().abs().max()) < 1e-6
+
+
 def test_samples_on_a_circle(generator):
     """A polar chart whose angle has wells, opened at its cut."""
     n = 30_000
