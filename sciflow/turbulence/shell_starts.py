@@ -7,13 +7,16 @@ import math
 import torch
 
 from sciflow.errors import DataError
-from sciflow.shapes import Float, Tensor
+from sciflow.shapes import Bool, Float, Tensor
 from sciflow.turbulence.shell_grid import PER_OCTAVE, RATIO, ShellGrid
 
 # Kolmogorov lengths per wavenumber of the last shell where nothing else cuts the spectrum.
 _RESOLVED = 3.0
 # Part of its maximum below which a spectrum is not told from 0.
 _FLOOR = 1e-28
+# Part of the given k or eps below which a spectrum does not hold it; bins of low wavenumbers are
+# coarse, and a measured tail may be missing.
+_FAR = 0.67
 # Largest power of kappa by which a spectrum is bent to its k and eps.
 _TILT = 0.6
 
@@ -70,6 +73,24 @@ def shell_energies(
     return (out + fall[..., None] * beyond).exp() * grid.width[:, 0]
 
 
+def held(
+    grid: ShellGrid,
+    u: Float[Tensor, "*rows shells"],
+    k: Float[Tensor, "*rows"] | None,
+    eps: Float[Tensor, "*rows"] | None,
+) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
+    """Energy and dissipation of the shells in units of those given; 1 where there are none."""
+    sum_k = u.sum(-1)
+    rate = 2 * grid.nu[0] * (grid.kappa[:, 0] ** 2 * u).sum(-1)
+    one = torch.ones_like(sum_k)
+    return (one if k is None else sum_k / k), (one if eps is None else rate / eps)
+
+
+def belongs(ratio: Float[Tensor, "*rows"]) -> Bool[Tensor, "*rows"]:
+    """Whether the shells and a given value can be of the same spectrum."""
+    return (ratio > _FAR) & (ratio < 1 / _FAR)
+
+
 def tilted(
     grid: ShellGrid,
     u: Float[Tensor, "*rows shells"],
@@ -84,14 +105,12 @@ def tilted(
         DataError: k or eps do not belong to the spectrum.
     """
     kappa = grid.kappa[:, 0]
-    log = kappa.log()
-    sum_k = u.sum(-1)
-    found = {"k0": (k, sum_k), "eps0": (eps, 2 * grid.nu[0] * (kappa**2 * u).sum(-1))}
-    for name, (given, own) in found.items():
-        if given is not None and float((own / given).log().abs().max()) > 0.4:
-            ratio = float((own / given)[(own / given).log().abs().argmax()] if given.ndim else own / given)
+    log, sum_k = kappa.log(), u.sum(-1)
+    for name, ratio in zip(("k0", "eps0"), held(grid, u, k, eps), strict=True):
+        if not bool(belongs(ratio).all()):
+            worst = float(ratio[~belongs(ratio)].reshape(-1)[0])
             raise DataError(
-                f"spectrum: it holds {ratio:.2f} times {name}; are they in the same units, and E "
+                f"spectrum: it holds {worst:.2f} times {name}; are they in the same units, and E "
                 "per wavenumber?"
             )
     energy = sum_k if k is None else k

@@ -179,6 +179,7 @@ class ShellModel(nn.Module):
         t: Float[Tensor, "time batch"],
         age: Float[Tensor, " batch"] | None = None,
         coarse: float = 1.0,
+        most: int | None = None,
     ) -> Float[Tensor, "time shells batch"]:
         """Energies at times ``t`` from ``u`` at the first of them; differentiable.
 
@@ -190,33 +191,41 @@ class ShellModel(nn.Module):
             t: increasing times, or repeated ones, where a decay waits.
             age: time since a Gaussian start at ``t[0]``, infinite where there was none.
             coarse: factor of the time steps.
+            most: largest number of steps between two times, whatever their error.
 
         Raises:
             DataError: the times need too many steps.
         """
         last, states, now = len(t) - 1, [u], t[0]
         goal = torch.zeros_like(now, dtype=torch.long)
+        taken = torch.zeros_like(goal)
         step = torch.zeros_like(t, dtype=torch.long)
         previous: Tensor | None = None
         for number in range(1, _STEPS):
-            # Times that are there already, the first one too.
-            while bool((ready := (goal < last) & (t.gather(0, (goal + 1).clamp_max(last)[None])[0] <= now)).any()):
+            # Times that have been reached: energies after as many steps are theirs.
+            while bool((ready := (goal < last) & (_pick(t, goal + 1) <= now)).any()):
                 goal = goal + ready
-                step = step.scatter(0, goal[None], torch.where(ready, number - 1, step.gather(0, goal[None])[0])[None])
+                here = torch.where(ready, number - 1, _pick(step, goal))
+                step = step.scatter(0, goal[None], here[None])
             active = goal < last
             if not bool(active.any()):
                 break
             c = self.exchange(grid, u, None if age is None else age + (now - t[0]))
             with torch.no_grad():
                 previous = grid.time_step(grid.moments(u, now, c), previous, coarse)
-                end = t.gather(0, (goal + 1).clamp_max(last)[None])[0]
+                end = _pick(t, goal + 1)
                 left = torch.where(active, end - now, 0.0)
                 pieces = (left / previous - 1e-9).ceil().clamp_min(1.0)
+                if most is not None:
+                    # Of the whole interval, of which ``taken`` steps are done.
+                    pieces = torch.minimum(pieces, (most - taken).clamp_min(1).to(pieces))
             dt = left / pieces
             middle = None if age is None else age + (now - t[0]) + dt / 2
             u = grid.advance(u, dt, c, lambda half, at=middle: self.exchange(grid, half, at))
             states.append(u)
-            now = torch.where(active & (pieces == 1), end, now + dt)
+            arrived = active & (pieces == 1)
+            now = torch.where(arrived, end, now + dt)
+            taken = torch.where(arrived, 0, taken + 1)
         else:
             raise DataError(f"t needs more than {_STEPS} steps; does it belong to the spectrum?")
         number = step[:, None, :].expand(-1, grid.n, -1)
@@ -298,6 +307,11 @@ class ShellModel(nn.Module):
         if load_metadata(path).extra.get("model") != "shells":
             raise DataError(f"{path} is not the file of a shell model")
         return cast(ShellModel, load_model(path, lambda config: ShellModel(**config)))
+
+
+def _pick(x: Tensor, row: Tensor) -> Tensor:
+    """x[row_b, b] for every decay, the last row where there is none."""
+    return x.gather(0, row.clamp_max(len(x) - 1)[None])[0]
 
 
 def _positive(name: str, value: Any) -> Tensor:
