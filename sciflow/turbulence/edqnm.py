@@ -99,7 +99,7 @@ def closure(
             break
         dt = shells.time_step(rows[-1], dt)
         middle = t + dt / 2
-        u = shells.advance(u, dt, c, lambda half: shells.exchange(half, middle))
+        u = shells.advance(u, dt, c, lambda half, at=middle: shells.exchange(half, at))
         t = t + dt
     return [_run(case, shells, rows, j, levels) for j, case in enumerate(cases)]
 
@@ -135,7 +135,7 @@ class _Shells(ShellGrid):
         square = self.kappa**2 * u
         strain = self.damping * (square.cumsum(0) - square / 2).clamp_min(0).sqrt()
         rate = strain + self.nu * self.kappa**2
-        i, j, l, weight = self.triads  # noqa: E741
+        i, j, l, weight = self.triads
         total = rate[i] + rate[j]
         total += rate[l]
         theta = 1 / total
@@ -151,7 +151,11 @@ class _Shells(ShellGrid):
 
 
 def _run(
-    case: Closure, shells: _Shells, rows: list[ShellMoments], j: int, levels: Float[Tensor, " levels"]
+    case: Closure,
+    shells: _Shells,
+    rows: list[ShellMoments],
+    j: int,
+    levels: Float[Tensor, " levels"],
 ) -> DecayRun:
     """The record of case ``j`` at even steps of tau."""
     from scipy.interpolate import CubicHermiteSpline, CubicSpline

@@ -25,7 +25,7 @@ class Triads(NamedTuple):
 
     i: Tensor
     j: Tensor
-    l: Tensor  # noqa: E741
+    l: Tensor
     weight: Tensor
 
 
@@ -41,7 +41,7 @@ def triads(n: int, points: int = 6) -> Triads:
     Scaling all wavenumbers by r multiplies W by r^6, so W depends on j - i and l - i alone.
     """
     table: dict[tuple[int, int], float] = {}
-    i, j, l, w = [], [], [], []  # noqa: E741
+    i, j, l, w = [], [], [], []
     for d in range(1, n):
         # q of a triangle lies between |k - p| and k + p.
         low = RATIO ** (d - 0.5) - RATIO**0.5

@@ -41,7 +41,10 @@ class ShellGrid:
     """
 
     def __init__(
-        self, top: Float[Tensor, " batch"], sizes: Int[Tensor, " batch"], nu: Float[Tensor, " batch"]
+        self,
+        top: Float[Tensor, " batch"],
+        sizes: Int[Tensor, " batch"],
+        nu: Float[Tensor, " batch"],
     ) -> None:
         self.n = n = int(sizes.max())
         self.nu = nu

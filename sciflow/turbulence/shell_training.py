@@ -279,7 +279,11 @@ def _compare(
     # A wild start does not rule a batch.
     loss_k, loss_e = _robust((k / k_true).log()).mean(), _robust((eps / eps_true).log()).mean()
     loss_u = (part / 2 * _robust(error)).sum(1).mean()
-    terms = {"k": loss_k.detach().sqrt(), "eps": loss_e.detach().sqrt(), "shells": loss_u.detach().sqrt()}
+    terms = {
+        "k": loss_k.detach().sqrt(),
+        "eps": loss_e.detach().sqrt(),
+        "shells": loss_u.detach().sqrt(),
+    }
     return Loss(4 * loss_k + loss_e + 0.5 * loss_u, terms)
 
 

@@ -1,4 +1,4 @@
-"""Forecasts of whole spectra: shells that exchange energy at a learned rate, and lose none by it."""
+"""Forecasts of spectra: shells that exchange energy at learned rates, and lose none by it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ class ShellModel(nn.Module):
     symmetric and positive, whatever the weights, so the exchange conserves the energy to rounding
     and moves it from large f to small. Up to ``reach`` shells apart
 
-        c_ij = C r_d kappa^(13/2) f^(1/2) / (kappa_j - kappa_i) exp(a_d(x_i) + b_d(x_j)), j = i + d,
+        c_ij = C r_d kappa^(13/2) f^(1/2) / (kappa_j - kappa_i) exp(a_d(x_i) + b_d(x_j))
+
+    with j = i + d:
 
     the estimate of Leith's diffusion at the mean of the two shells, times what a network makes of
     the state of both: slope of E, viscous rate and local strain in units of the strain of all

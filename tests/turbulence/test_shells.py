@@ -1,4 +1,4 @@
-"""Shells against conservation, closed forms, finite differences, held-out decays and experiment."""
+"""Shells against conservation, closed forms, differences, held-out decays, experiment."""
 
 import logging
 import math
@@ -51,7 +51,9 @@ def test_exchange_conserves_energy_whatever_the_weights():
 
 def test_energies_stay_positive_and_lose_what_viscosity_takes():
     model = wild(1)
-    out = model.forecast((KAPPA, E), nu=0.01, t=torch.linspace(0, 2.0, 41), box=2 * math.pi, k_max=21.0)
+    out = model.forecast(
+        (KAPPA, E), nu=0.01, t=torch.linspace(0, 2.0, 41), box=2 * math.pi, k_max=21.0
+    )
     assert (out.spectrum >= 0).all() and (out.k.diff() < 0).all()
     # Simpson's rule of eps over even times.
     weight = torch.tensor([1.0] + [4.0, 2.0] * 19 + [4.0, 1.0]) * 0.05 / 3
@@ -86,7 +88,12 @@ def test_scaling_of_length_and_velocity():
     for more in ({"gaussian": True}, {"gaussian": False}):
         here = model.forecast((KAPPA, E), nu=0.02, t=t, box=6.0, k_max=25.0, **more)
         there = model.forecast(
-            (KAPPA / L, a**2 * L * E), nu=0.02 * a * L, t=t * L / a, box=6.0 * L, k_max=25.0 / L, **more
+            (KAPPA / L, a**2 * L * E),
+            nu=0.02 * a * L,
+            t=t * L / a,
+            box=6.0 * L,
+            k_max=25.0 / L,
+            **more,
         )
         torch.testing.assert_close(there.k / a**2, here.k, rtol=1e-6, atol=0.0)
         torch.testing.assert_close(there.eps / (a**3 / L), here.eps, rtol=1e-6, atol=0.0)
