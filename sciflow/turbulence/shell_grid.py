@@ -107,7 +107,9 @@ class ShellGrid:
         a = _solve(factors, u)
         slope = torch.einsum("bij,jb->ib", A, a)
         out = _solve(factors, u + (1 - gamma) * dt * slope)
-        return out.clamp_min(0.0)
+        # A long step may leave a little below zero: the rest gives it back, and none is made.
+        positive = out.clamp_min(0.0)
+        return positive * (out.sum(0) / positive.sum(0))
 
     def _matrix(self, c: Tensor) -> Tensor:
         """A of du/dt = A u, (B, N, N)."""
