@@ -142,6 +142,7 @@ def test_known_energy_and_dissipation_are_met():
     torch.testing.assert_close(bend, bend[:1].expand_as(bend), rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_fit_beats_the_best_constant():
     cases = [
         Closure(spectrum=PeakedSpectrum(peak=p, slope=s), nu=nu, k_max=40.0, gaussian=False)
