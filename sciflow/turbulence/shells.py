@@ -55,7 +55,8 @@ class ShellModel(nn.Module):
         c_ij = C r_d kappa^(13/2) f^(1/2) / (kappa_j - kappa_i) exp(a_d(x_i) + b_d(x_j))
 
     with j = i + d: the estimate of Leith's diffusion at the mean of the two shells, times what a
-    network makes of the state of both: slope of E, viscous rate and local strain in units of the strain of
+    network makes of the state of both: slope of E, viscous rate and local strain in units
+    of the strain of
     all larger scales, kappa in units of the integral wavenumber, distance to the cut. They have no
     units, so scaling lengths and velocities changes nothing. ``reach=1, width=0`` is Leith's
     closure with its one constant C.
