@@ -7,6 +7,8 @@ from sciflow.turbulence.forecaster import Forecast, Forecaster, load
 from sciflow.turbulence.readers import read_csv, write_csv
 from sciflow.turbulence.recipe import FitOptions, fit
 from sciflow.turbulence.runs import DecayRun, from_series
+from sciflow.turbulence.shell_training import fit_shells
+from sciflow.turbulence.shells import ShellModel
 from sciflow.turbulence.shipped import decays, pretrained
 from sciflow.turbulence.spectra import PeakedSpectrum
 
@@ -17,9 +19,11 @@ __all__ = [
     "Forecast",
     "Forecaster",
     "PeakedSpectrum",
+    "ShellModel",
     "closure",
     "decays",
     "fit",
+    "fit_shells",
     "from_series",
     "load",
     "pretrained",

@@ -6,14 +6,16 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from sciflow.shapes import Float, Tensor
-from sciflow.turbulence.edqnm_triads import PER_OCTAVE, triads
+from sciflow.turbulence.edqnm_triads import triads
 from sciflow.turbulence.navier_stokes import STRETCHING
 from sciflow.turbulence.runs import DecayRun
+from sciflow.turbulence.shell_grid import PER_OCTAVE, ShellGrid, ShellMoments
 from sciflow.turbulence.spectra import Spectrum
 
 logger = logging.getLogger(__name__)
@@ -29,8 +31,6 @@ LEVELS = torch.cat(
         0.4 + 0.1 * torch.arange(37, dtype=torch.float64),
     ]
 )
-
-_RATIO = 2 ** (1 / PER_OCTAVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def closure(
     shells = _Shells(cases, damping)
     u, t = shells.start, torch.zeros(len(cases), dtype=torch.float64)
     k0 = u.sum(0)
-    rows: list[_Row] = []
+    rows: list[ShellMoments] = []
     dt = None
     while True:
         c = shells.exchange(u, t)
@@ -99,42 +99,26 @@ def closure(
         if float((k0 / rows[-1].k).log().min()) >= float(levels[-1]):
             break
         dt = shells.time_step(rows[-1], dt)
-        u = shells.advance(u, t, dt, c)
+        middle = t + dt / 2
+        u = shells.advance(u, dt, c, partial(shells.exchange, t=middle))
         t = t + dt
     return [_run(case, shells, rows, j, levels) for j, case in enumerate(cases)]
 
 
-@dataclass(frozen=True)
-class _Row:
-    """Statistics of all cases at one step; shapes (B,), the spectrum (N, B)."""
-
-    t: Tensor
-    k: Tensor
-    eps: Tensor
-    palinstrophy: Tensor
-    production: Tensor
-    u: Tensor
-
-
-class _Shells:
+class _Shells(ShellGrid):
     """Shells and exchange of a batch of cases; arrays are (shells, cases)."""
 
     def __init__(self, cases: Sequence[Closure], damping: float) -> None:
-        sizes = torch.tensor([case.n_shells for case in cases])
-        self.n = n = int(sizes.max())
-        self.damping = damping
-        self.nu = torch.tensor([case.nu for case in cases], dtype=torch.float64)
-        self.gaussian = torch.tensor([case.gaussian for case in cases])
         # The upper edge of the last shell is exactly k_max.
-        top = torch.tensor([case.k_max for case in cases], dtype=torch.float64)
-        first = top * _RATIO ** (0.5 - sizes.double())
-        number = torch.arange(n, dtype=torch.float64)
-        self.kappa = first * _RATIO ** number[:, None]
-        self.width = self.kappa * (_RATIO**0.5 - _RATIO**-0.5)
-        self.mask = (torch.arange(n)[:, None] < sizes).double()
-        self.here = self.mask.bool()
-        self.triads = triads(n)
-        self.scale = first**6
+        super().__init__(
+            torch.tensor([case.k_max for case in cases], dtype=torch.float64),
+            torch.tensor([case.n_shells for case in cases]),
+            torch.tensor([case.nu for case in cases], dtype=torch.float64),
+        )
+        self.damping = damping
+        self.gaussian = torch.tensor([case.gaussian for case in cases])
+        self.triads = triads(self.n)
+        self.scale = self.first**6
         self.start = torch.stack(
             [
                 case.spectrum(self.kappa[:, j]) * self.width[:, j] * self.mask[:, j]
@@ -164,58 +148,16 @@ class _Shells:
         c = c.view(self.n, self.n, -1) * (self.scale * self.mask[:, None] * self.mask)
         return c + c.transpose(0, 1)
 
-    def transfer(self, u: Tensor, c: Tensor) -> Tensor:
-        """Energy that the exchange brings to each shell, (N, B)."""
-        f = u / (self.kappa**2 * self.width)
-        return torch.einsum("ijb,jb->ib", c, f) - c.sum(1) * f
-
-    def moments(self, u: Tensor, t: Tensor, c: Tensor) -> _Row:
-        """Statistics of shell energies at ``t``."""
-        square = self.kappa**2
-        growth = 2 * self.nu * (square * self.transfer(u, c)).sum(0)
-        eps = 2 * self.nu * (square * u).sum(0)
-        return _Row(t, u.sum(0), eps, (square**2 * u).sum(0), growth, u)
-
-    def time_step(self, row: _Row, last: Tensor | None) -> Tensor:
-        """A step that follows the large scales and the dissipation; the rest is implicit."""
-        mean = (self.kappa * row.u).sum(0) / row.k
-        change = (row.production - 4 * self.nu**2 * row.palinstrophy).abs()
-        dt = torch.minimum(0.04 * row.k / row.eps, 0.25 / (mean * row.k.sqrt()))
-        dt = torch.minimum(dt, 0.1 * row.eps / change)
-        return dt if last is None else torch.minimum(dt, 1.3 * last)
-
-    def advance(self, u: Tensor, t: Tensor, dt: Tensor, c: Tensor) -> Tensor:
-        """Shell energies after ``dt``; ``c`` is the exchange at the start."""
-        half = self._back(self._factor(self._matrix(c), dt / 2), u)
-        A = self._matrix(self.exchange(half, t + dt / 2))
-        gamma = 1 - math.sqrt(0.5)
-        # Alexander's SDIRK of order two; both stages share one factorisation.
-        factors = self._factor(A, gamma * dt)
-        a = self._back(factors, u)
-        slope = torch.einsum("bij,jb->ib", A, a)
-        out = self._back(factors, u + (1 - gamma) * dt * slope)
-        return out.clamp_min(0.0)
-
-    def _matrix(self, c: Tensor) -> Tensor:
-        """A of du/dt = A u, (B, N, N)."""
-        measure = 1 / (self.kappa**2 * self.width)
-        A = c * measure
-        loss = c.sum(0) * measure + 2 * self.nu * self.kappa**2
-        return A.permute(2, 0, 1) - torch.diag_embed(loss.T)
-
-    def _factor(self, A: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
-        eye = torch.eye(self.n, dtype=A.dtype)
-        return torch.linalg.lu_factor(eye - dt[:, None, None] * A)
-
-    def _back(self, factors: tuple[Tensor, Tensor], u: Tensor) -> Tensor:
-        return torch.linalg.lu_solve(*factors, u.T[..., None])[..., 0].T
-
 
 def _run(
-    case: Closure, shells: _Shells, rows: list[_Row], j: int, levels: Float[Tensor, " levels"]
+    case: Closure,
+    shells: _Shells,
+    rows: list[ShellMoments],
+    j: int,
+    levels: Float[Tensor, " levels"],
 ) -> DecayRun:
     """The record of case ``j`` at even steps of tau."""
-    from scipy.interpolate import CubicHermiteSpline, CubicSpline
+    from scipy.interpolate import CubicHermiteSpline, CubicSpline, PchipInterpolator
 
     here = shells.here[:, j]
     t = torch.stack([row.t[j] for row in rows]).numpy()
@@ -237,6 +179,8 @@ def _run(
     def moved(value: Tensor) -> Tensor:
         return torch.from_numpy(CubicSpline(t, value.numpy())(at))
 
+    # Without overshoot: a shell that fills at the start rises by hundreds of decades.
+    steep = PchipInterpolator(t, E.clamp_min(1e-300).log().numpy())
     return DecayRun(
         t=torch.from_numpy(at),
         k=k[0] * torch.exp(-levels),
@@ -246,7 +190,7 @@ def _run(
         palinstrophy=moved(palinstrophy.log()).exp(),
         integral_scale=moved(scale),
         kappa=kappa,
-        spectrum=moved(E.clamp_min(1e-300).log()).exp(),
+        spectrum=torch.from_numpy(np.exp(steep(at))),
         box=case.box,
         k_max=case.k_max,
         name=case.name,

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from sciflow.shapes import Tensor
+from sciflow.turbulence.shell_grid import RATIO
 
-#: Shells per octave.
-PER_OCTAVE = 4
 # Decay of E / kappa^2 with kappa in the inertial range, -5/3 - 2.
 _FALL = 11 / 3
 
@@ -41,17 +40,16 @@ def triads(n: int, points: int = 6) -> Triads:
 
     Scaling all wavenumbers by r multiplies W by r^6, so W depends on j - i and l - i alone.
     """
-    ratio = 2 ** (1 / PER_OCTAVE)
     table: dict[tuple[int, int], float] = {}
     i, j, l, w = [], [], [], []
     for d in range(1, n):
         # q of a triangle lies between |k - p| and k + p.
-        low = ratio ** (d - 0.5) - ratio**0.5
-        high = ratio ** (d + 0.5) + ratio**0.5
-        first = -n if low <= 0 else int(np.floor(np.log(low) / np.log(ratio)))
-        last = int(np.ceil(np.log(high) / np.log(ratio)))
+        low = RATIO ** (d - 0.5) - RATIO**0.5
+        high = RATIO ** (d + 0.5) + RATIO**0.5
+        first = -n if low <= 0 else int(np.floor(np.log(low) / np.log(RATIO)))
+        last = int(np.ceil(np.log(high) / np.log(RATIO)))
         for m in range(max(first, 1 - n), min(last, n - 1) + 1):
-            value = _integral(ratio, d, m, points)
+            value = _integral(RATIO, d, m, points)
             if value != 0:
                 table[d, m] = value
     for (d, m), value in table.items():
@@ -59,7 +57,7 @@ def triads(n: int, points: int = 6) -> Triads:
         i.append(start)
         j.append(start + d)
         l.append(start + m)
-        w.append(value * ratio ** (6.0 * start))
+        w.append(value * RATIO ** (6.0 * start))
     columns = [torch.from_numpy(np.concatenate(x)) for x in (i, j, l, w)]
     return Triads._make(columns)
 
