@@ -14,6 +14,7 @@ BENCHMARKS = {
     "nct": "benchmarks.nct",
     "particles": "benchmarks.particles",
     "single_cell": "benchmarks.single_cell",
+    "turbulence": "benchmarks.turbulence",
 }
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciflow import am, cnf, nct, wlf, wqmc
+    from sciflow import am, cnf, nct, turbulence, wlf, wqmc
     from sciflow.errors import (
         DataError,
         IntegrationError,
@@ -39,11 +39,12 @@ __all__ = [
     "cnf",
     "integrate",
     "nct",
+    "turbulence",
     "wlf",
     "wqmc",
 ]
 
-_DOORS = ("am", "cnf", "nct", "wlf", "wqmc")
+_DOORS = ("am", "cnf", "nct", "turbulence", "wlf", "wqmc")
 _HOMES = {
     "sciflow.errors": (
         "DataError",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 try:
-    from jaxtyping import Bool, Float, Int, Shaped
+    from jaxtyping import Bool, Complex, Float, Int, Shaped
 except ImportError:
 
     class _Unchecked:
@@ -18,6 +18,6 @@ except ImportError:
         def __class_getitem__(cls, item: tuple[type, str]) -> type:
             return item[0]
 
-    Bool = Float = Int = Shaped = _Unchecked  # type: ignore[assignment]
+    Bool = Complex = Float = Int = Shaped = _Unchecked  # type: ignore[assignment]
 
-__all__ = ["Bool", "Float", "Int", "Shaped", "Tensor"]
+__all__ = ["Bool", "Complex", "Float", "Int", "Shaped", "Tensor"]

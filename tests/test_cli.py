@@ -299,7 +299,9 @@ def test_the_device_is_checked_before_anything_is_read_or_written(tmp_path, caps
 
 def test_commands_that_are_none(capsys):
     assert "'fi'; known are fit, predict, evaluate" in refused(capsys, "wlf", "fi")
-    assert "'flow'; known are demo, nct, cnf, am, wlf" in refused(capsys, "flow", "fit")
+    assert "'flow'; known are demo, nct, turbulence, cnf, am, wlf" in refused(
+        capsys, "flow", "fit"
+    )
     assert "OUT" in refused(capsys, "wlf", "fit", "in.csv")
 
 

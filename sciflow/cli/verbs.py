@@ -19,6 +19,7 @@ from sciflow.cli.interrupt import stop_at_once
 from sciflow.cli.molecules import nct_molecule, nct_simulate
 from sciflow.cli.nct import nct_fit
 from sciflow.cli.transport import am_fit, wlf_evaluate, wlf_fit, wlf_predict
+from sciflow.cli.turbulence import turbulence_fit, turbulence_forecast, turbulence_simulate
 
 
 def _data_list() -> type:
@@ -124,6 +125,9 @@ VERBS: dict[str, Verb] = {
     "nct fit": Verb("fit independent oscillators to a potential or to samples", nct_fit),
     "nct molecule": Verb("fit independent oscillators to trajectories", nct_molecule),
     "nct simulate": Verb("simulate alanine dipeptide in implicit solvent", nct_simulate),
+    "turbulence simulate": Verb("simulate decaying turbulence in a box", turbulence_simulate),
+    "turbulence fit": Verb("fit a forecaster to decays of turbulence", turbulence_fit),
+    "turbulence forecast": Verb("forecast kinetic energy and dissipation", turbulence_forecast),
     "cnf fit": Verb("fit a normalizing flow to samples", cnf_fit),
     "cnf sample": Verb("draw from a fitted flow, with log-densities", cnf_sample),
     "cnf density": Verb("evaluate the log-density of a fitted flow", cnf_density),

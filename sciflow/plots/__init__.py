@@ -20,15 +20,19 @@ from sciflow.plots.images import image_grid
 from sciflow.plots.modes import latent, mode_shapes, spectrum
 from sciflow.plots.torsions import mode_on_torsions
 from sciflow.plots.training import history
+from sciflow.plots.turbulence import decay, energy_spectra, local_exponent
 
 __all__ = [
     "ScoreRow",
+    "decay",
     "density",
+    "energy_spectra",
     "flow_lines",
     "free_energy",
     "history",
     "image_grid",
     "latent",
+    "local_exponent",
     "marginals",
     "mode_on_torsions",
     "mode_shapes",

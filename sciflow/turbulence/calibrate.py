@@ -1,0 +1,179 @@
+"""The width of the bands, from decays that the networks have not seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.interpolate import PchipInterpolator
+
+from sciflow.shapes import Tensor
+from sciflow.turbulence.edqnm import Closure, closure
+from sciflow.turbulence.features import ENCODERS
+from sciflow.turbulence.forecaster import Calibration, Forecaster
+from sciflow.turbulence.model import DecayODE
+from sciflow.turbulence.runs import DecayRun
+
+# Of a 90 % band of a normal error.
+_NORMAL = 1.645
+# Errors of the closure that are taken where there is no simulation to tell: ln eps, ln k.
+_CLOSURE = (0.07, 0.05)
+
+
+def calibrate(
+    model: DecayODE, runs: Sequence[DecayRun], unseen: Sequence[DecayRun]
+) -> Calibration:
+    """Measure floor, reach and scale; see `Calibration`.
+
+    The scale is conformal: nine of ten errors of the simulations in ``unseen``, over all their
+    starts and times, lie within the band. Closures in ``unseen`` tell the errors beyond the
+    Reynolds numbers that were simulated, with what the closure itself is off by.
+
+    Args:
+        model: the ensemble.
+        runs: those of the fit.
+        unseen: those of the calibration.
+
+    Source: Angelopoulos and Bates, arXiv:2107.07511, section 2.3, for scaled residuals.
+    """
+    measured = [run for run in runs if run.source != "closure"] or list(runs)
+    middle = [
+        run.Re_T[int(np.searchsorted(run.tau.numpy(), 0.5))].log()
+        for run in measured
+        if float(run.tau[-1]) > 0.5
+    ]
+    low = [run.Re_T[run.tau < 1.5].min().log() for run in measured]
+    reach = (float(min(low)), float(max(middle or low)))
+    plain = dict.fromkeys(ENCODERS, (1.0, 1.0))
+    nothing = dict.fromkeys(ENCODERS, (0.0, 0.0))
+    forecaster = Forecaster(model, Calibration(plain, reach, nothing))
+    shared = closure_error(runs)
+    scale, outside = {}, {}
+    for name in ENCODERS:
+        ratios, errors = [], []
+        for run in unseen:
+            for i in _starts(run):
+                if run.source == "closure":
+                    errors += _errors(forecaster, run, i, name)
+                else:
+                    ratios += _ratios(forecaster, run, i, name)
+        scale[name] = _nine_of_ten(ratios, _NORMAL)
+        own = _nine_of_ten(errors, 0.0)
+        outside[name] = (
+            math.hypot(shared[0], own[0] / _NORMAL), math.hypot(shared[1], own[1] / _NORMAL),
+        )  # fmt: skip
+    return Calibration(scale, reach, outside)
+
+
+def _nine_of_ten(parts: list[np.ndarray], otherwise: float) -> tuple[float, float]:
+    """The ninth decile of each row of (2, T) arrays."""
+    if not parts:
+        return otherwise, otherwise
+    a, b = np.quantile(np.concatenate(parts, 1), 0.9, axis=1)
+    return float(a), float(b)
+
+
+def closure_error(runs: Sequence[DecayRun]) -> tuple[float, float]:
+    """Root mean square differences of ln eps and ln k between simulations and the closure.
+
+    Simulations that started from Gaussian fields are done again by the closure, from their
+    spectra, and compared at the same times. Where there is none, .07 and .05.
+    """
+    usable = [
+        run
+        for run in runs
+        if run.source == "simulation" and run.kappa is not None and run.spectrum is not None
+        and run.skewness is not None and abs(float(run.skewness[0])) < 0.1
+    ]  # fmt: skip
+    if not usable:
+        return _CLOSURE
+    cases = [
+        Closure(
+            spectrum=_interpolated(run), nu=run.nu, box=run.box or 2 * math.pi,
+            k_max=run.k_max or float(run.kappa[-1]),  # type: ignore[index]
+        )
+        for run in usable
+    ]  # fmt: skip
+    eps, k = [], []
+    for run, again in zip(usable, closure(cases), strict=True):
+        t = run.t[(run.t < again.t[-1]) & (run.tau < 3)][1:]
+        a, b = run.resample(t=t), again.resample(t=t)
+        eps.append((a.eps / b.eps).log())
+        k.append((a.k / b.k).log())
+    return tuple(float(torch.cat(x).square().mean().sqrt()) for x in (eps, k))  # type: ignore[return-value]
+
+
+def _interpolated(run: DecayRun) -> Callable[[Tensor], Tensor]:
+    """The start spectrum of a run between its wavenumbers, its energy kept."""
+    kappa, E = run.kappa.numpy(), run.spectrum[0].numpy()  # type: ignore[union-attr,index]
+    line = PchipInterpolator(np.log(kappa), np.log(np.maximum(E, 1e-30 * E.max())))
+    energy = float(run.k[0])
+
+    def spectrum(x: Tensor) -> Tensor:
+        at = np.log(x.numpy())
+        out = np.exp(line(np.clip(at, np.log(kappa[0]), np.log(kappa[-1]))))
+        out = out * np.exp(2 * np.minimum(at - np.log(kappa[0]), 0))
+        E = torch.from_numpy(out)
+        width = torch.gradient(x)[0]
+        return E * (energy / (E * width).sum())
+
+    return spectrum
+
+
+def _starts(run: DecayRun) -> list[int]:
+    """Rows of a run at tau of about 0, .35, .7 and 1.4, as far as it reaches."""
+    tau = run.tau.numpy()
+    return [int(np.searchsorted(tau, x - 1e-9)) for x in (0.0, 0.35, 0.7, 1.4) if x < tau[-1]]
+
+
+def knowledge(run: DecayRun, i: int, name: str) -> dict[str, Any] | None:
+    """Arguments of `Forecaster.forecast` at row ``i`` for an encoder; None where they lack."""
+    out: dict[str, Any] = {"encoder": name, "box": run.box, "k_max": run.k_max}
+    if name in ("skewness", "both"):
+        if run.skewness is None or run.palinstrophy is None:
+            return None
+        out |= {"skewness": run.skewness[i], "palinstrophy": run.palinstrophy[i]}
+    if name in ("spectrum", "both"):
+        if run.spectrum is None:
+            return None
+        out["spectrum"] = (run.kappa, run.spectrum[i])
+    if name == "history":
+        if float(run.tau[i]) < 0.1:
+            return None
+        out["history"] = (run.t[: i + 1], run.k[: i + 1], run.eps[: i + 1])
+    return out
+
+
+def _residuals(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> Any:
+    """The forecast from row ``i``, and its errors of ln eps and ln k, (2, T); None without."""
+    known = knowledge(run, i, name)
+    if known is None or i >= len(run.t) - 3:
+        return None
+    with torch.no_grad():
+        f = forecaster.forecast(run.k[i], run.eps[i], run.nu, run.t[i:], **known)
+    e, k = (run.eps[i:] / f.eps).log().abs()[1:], (run.k[i:] / f.k).log().abs()[1:]
+    return f, np.stack([e.numpy(), k.numpy()])
+
+
+def _ratios(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> list[np.ndarray]:
+    """Errors over the half widths of the bands at unit scale."""
+    found = _residuals(forecaster, run, i, name)
+    if found is None:
+        return []
+    f, errors = found
+    widths = [(f.eps_high / f.eps).log()[1:], (f.k_high / f.k).log()[1:]]
+    return [errors / torch.stack(widths).clamp_min(1e-9).numpy()]
+
+
+def _errors(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> list[np.ndarray]:
+    """Errors of a closure from a developed start, over the growth that `deviation` has."""
+    if i == 0:
+        return []
+    found = _residuals(forecaster, run, i, name)
+    if found is None:
+        return []
+    tau = (run.tau[i:] - run.tau[i])[1:].numpy()
+    return [found[1] * (tau + 0.5) / tau]

@@ -1,0 +1,431 @@
+"""Forecasts of k and eps with bands, from an ensemble of neural ODEs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from sciflow.errors import DataError
+from sciflow.shapes import Float, Tensor
+from sciflow.train import History, load_metadata, load_model, save_model
+from sciflow.turbulence.features import (
+    ENCODERS,
+    complete_spectrum,
+    of_history,
+    of_skewness,
+    of_spectrum,
+    surroundings,
+)
+from sciflow.turbulence.model import DecayODE, tau_grid
+
+# Fall of ln k beyond which no forecast goes: five decades of energy and more.
+_TAU_MAX = 14.0
+# tau at which Reynolds numbers are compared with those of the training; the usual C_eps2.
+_MIDDLE, _USUAL = 0.5, 1.75
+# Of a 90 % band of a normal error.
+_NORMAL = 1.645
+# Relative difference of the integral of a spectrum and k_0 that is refused.
+_SPECTRUM = 0.15
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What an ensemble says of B decays at T times; arrays are (T, B), or (T,) for one decay.
+
+    Attributes:
+        t: times, as they were given.
+        k, eps: forecasts, the geometric means of the members.
+        k_low, k_high, eps_low, eps_high: bands that should hold the truth nine times of ten.
+        C2: local C_eps2 = -d ln eps / d ln(1/k).
+        encoder: the kind of knowledge that was used.
+    """
+
+    t: Tensor
+    k: Tensor
+    eps: Tensor
+    k_low: Tensor
+    k_high: Tensor
+    eps_low: Tensor
+    eps_high: Tensor
+    C2: Tensor
+    nu: Tensor
+    encoder: str
+
+    @property
+    def Re_lambda(self) -> Tensor:
+        """Taylor-scale Reynolds number sqrt(20 k^2 / (3 nu eps))."""
+        return (20 / 3 * self.k**2 / (self.nu * self.eps)).sqrt()
+
+    @property
+    def exponent(self) -> Tensor:
+        """Local exponent n of k ~ t^-n, 1 / (C2 - 1)."""
+        return 1 / (self.C2 - 1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How wide a band is: measured on decays that the networks have not seen.
+
+    Attributes:
+        scale: factors of the deviations of ln eps and ln k that make a 90 % band, by encoder.
+        reach: range of ln Re_T at tau = 0.5 of the simulations in the training.
+        outside: errors of ln eps and ln k beyond that range, where the forecast leans on the
+            closure, by encoder.
+    """
+
+    scale: dict[str, tuple[float, float]]
+    reach: tuple[float, float]
+    outside: dict[str, tuple[float, float]]
+
+
+class Forecaster(nn.Module):
+    """An ensemble and its calibration: from k, eps, nu now to k, eps later.
+
+    Args:
+        model: the ensemble.
+        calibration: of its bands.
+    """
+
+    def __init__(self, model: DecayODE, calibration: Calibration) -> None:
+        super().__init__()
+        self.model = model.double().eval()
+        self.calibration = calibration
+        self.history: History | None = None
+        self.interrupted = False
+
+    def forecast(
+        self,
+        k0: Any,
+        eps0: Any,
+        nu: Any,
+        t: Any,
+        *,
+        skewness: Any = None,
+        palinstrophy: Any = None,
+        spectrum: tuple[Any, Any] | None = None,
+        history: tuple[Any, Any, Any] | None = None,
+        box: Any = None,
+        k_max: Any = None,
+        encoder: str | None = None,
+    ) -> Forecast:
+        """Kinetic energy and dissipation at later times.
+
+        Numbers are for one decay; arrays (B,) for B of them, at the same times after their
+        starts or, with ``t`` of shape (T, B), each at its own. Any consistent units.
+
+        Args:
+            k0: kinetic energy per mass at ``t[0]``.
+            eps0: dissipation rate at ``t[0]``.
+            nu: kinematic viscosity.
+            t: increasing times (T,) or (T, B).
+            skewness: minus the skewness of du/dx at the start, positive in turbulence; it needs
+                ``palinstrophy``.
+            palinstrophy: sum kappa^4 E at the start, half the mean square of the curl of the
+                vorticity, 1/(length^2 time^2).
+            spectrum: (kappa, E) with shapes (S,) and (S,) or (B, S); the integral of E is k0. A
+                measured one may end before the dissipation does: without ``k_max`` it is
+                continued so that 2 nu int kappa^2 E is eps0.
+            history: (t, k, eps) of one decay up to the start, which is their last entry.
+            box: side of the periodic box; without it the turbulence is unconfined.
+            k_max: largest resolved wavenumber; without it all scales are resolved.
+            encoder: the knowledge to use, of "bare", "skewness", "spectrum", "both" and
+                "history"; None takes the most that was given.
+
+        Raises:
+            ValueError: a number that is not positive and finite, shapes that do not fit, an
+                encoder whose knowledge was not given, a history that does not end at the start.
+            DataError: a spectrum that does not belong to k0, or times beyond the reach.
+        """
+        k, eps, viscosity, single = _numbers(k0=k0, eps0=eps0, nu=nu)
+        B = len(k)
+        times = torch.as_tensor(t, dtype=torch.float64)
+        if times.ndim not in (1, 2) or (times.ndim == 2 and times.shape[1] != B):
+            raise ValueError(f"t must be (T,) or (T, {B}); got {tuple(times.shape)}")
+        if not torch.isfinite(times).all() or not (times.diff(dim=0) > 0).all():
+            raise ValueError("t must be finite and increase")
+        side, cut = _optional("box", box, B), _optional("k_max", k_max, B)
+        around = surroundings(k, eps, viscosity, side, cut)
+        given = _given(skewness, palinstrophy, spectrum, history)
+        name = given[-1] if encoder is None else encoder
+        if name not in ENCODERS:
+            raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}; got {name!r}")
+        if name not in given:
+            raise ValueError(
+                f"the encoder {name!r} needs what was not given; there is {', '.join(given)}"
+            )
+        known = _known(name, k, eps, viscosity, skewness, palinstrophy, spectrum, history, k_max)
+        return self._solve(times, k, eps, viscosity, around, known, name, single)
+
+    def _solve(
+        self,
+        t: Tensor,
+        k: Tensor,
+        eps: Tensor,
+        nu: Tensor,
+        around: Tensor,
+        known: Tensor,
+        name: str,
+        single: bool,
+    ) -> Forecast:
+        elapsed = (t - t[:1]).expand(len(t), len(k)) if t.ndim == 2 else (t - t[0])[:, None]
+        wanted = (elapsed * (eps / k)).expand(len(t), len(k))
+        M = self.model.members
+        far = float(wanted.detach().max())
+        # A power law of exponent 1.5 falls this far; what decays faster is solved once more.
+        end = min(_TAU_MAX, 1.5 * math.log1p(far / 1.5) + 0.5)
+        here = around.expand(M, -1, -1)
+        z = self.model.encode(name, here, known.expand(M, -1, -1))
+        while True:
+            tau = tau_grid(end)
+            y = self.model(tau, here, z)
+            if bool((y[-1, ..., 1].amin(0) >= wanted[-1]).all()):
+                break
+            if end >= _TAU_MAX:
+                raise DataError(
+                    f"t reaches beyond the fall of k by exp(-{_TAU_MAX:g}), where no forecast goes"
+                )
+            end = min(_TAU_MAX, end + 2.0)
+        fallen, rise, C2 = _at_times(self.model, tau, y, here, wanted)
+        mean_tau, g = fallen.mean(1), rise.mean(1)
+        middle = int(torch.searchsorted(tau, _MIDDLE))
+        reynolds = around[:, 0] - 2 * tau[middle] - y[middle, ..., 0].mean(0)
+        sigma_e, sigma_k = self.deviation(
+            name, reynolds, mean_tau, g, _spread(rise), _spread(fallen)
+        )
+
+        def shaped(x: Tensor) -> Tensor:
+            return x[:, 0] if single else x
+
+        ln_k, ln_eps = k.log() - mean_tau, eps.log() + g
+        return Forecast(
+            t=t,
+            k=shaped(ln_k.exp()),
+            eps=shaped(ln_eps.exp()),
+            k_low=shaped((ln_k - sigma_k).exp()),
+            k_high=shaped((ln_k + sigma_k).exp()),
+            eps_low=shaped((ln_eps - sigma_e).exp()),
+            eps_high=shaped((ln_eps + sigma_e).exp()),
+            C2=shaped(C2.mean(1)),
+            nu=nu[0] if single else nu,
+            encoder=name,
+        )
+
+    def deviation(
+        self,
+        name: str,
+        reynolds: Float[Tensor, " batch"],
+        tau: Float[Tensor, "time batch"],
+        g: Float[Tensor, "time batch"],
+        spread_e: Float[Tensor, "time batch"],
+        spread_k: Float[Tensor, "time batch"],
+    ) -> tuple[Float[Tensor, "time batch"], Float[Tensor, "time batch"]]:
+        """Half widths of the bands of ln eps and ln k.
+
+        The spread of the members, and the error they share, which grows with the transient that
+        has passed; and, where the Reynolds number in the middle of the first unit of tau is beyond
+        those simulated, the error of the closure that the networks have learned there.
+        """
+        c = self.calibration
+        low, high = c.reach
+        beyond = ((reynolds - high).clamp_min(0) + (low - reynolds).clamp_min(0)) / math.log(2.0)
+        grown = tau / (tau + 0.5)
+        transient = (g + _USUAL * tau).abs()
+        out = []
+        for i, spread in enumerate((spread_e, spread_k)):
+            within = c.scale[name][i] * own_deviation(spread, grown, transient)
+            outside = _NORMAL * beyond.clamp_max(1.0) * c.outside[name][i] * grown
+            out.append((within**2 + outside**2).sqrt())
+        return out[0], out[1]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the weights and the calibration to a .safetensors file."""
+        c = self.calibration
+        extra = {
+            "scale": {name: list(x) for name, x in c.scale.items()},
+            "reach": list(c.reach),
+            "outside": {name: list(x) for name, x in c.outside.items()},
+        }
+        return save_model(path, self, self.model.config, extra=extra)
+
+
+def load(path: str | Path) -> Forecaster:
+    """A forecaster that `Forecaster.save` wrote.
+
+    Raises:
+        DataError: the file is not of a forecaster.
+    """
+    extra: Mapping[str, Any] = load_metadata(path).extra
+    if "reach" not in extra:
+        raise DataError(f"{path} is not the file of a forecaster")
+    calibration = Calibration(
+        scale={name: tuple(x) for name, x in extra["scale"].items()},
+        reach=tuple(extra["reach"]),
+        outside={name: tuple(x) for name, x in extra["outside"].items()},
+    )
+
+    def build(config: dict[str, Any]) -> Forecaster:
+        return Forecaster(DecayODE(**config), calibration)
+
+    return cast(Forecaster, load_model(path, build))
+
+
+def _numbers(**values: Any) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """Positive numbers of one shape (B,), and whether all of them came as one number."""
+    tensors = {name: torch.as_tensor(x, dtype=torch.float64) for name, x in values.items()}
+    single = all(x.ndim == 0 for x in tensors.values())
+    for name, x in tensors.items():
+        if x.ndim > 1 or not torch.isfinite(x).all() or not (x > 0).all():
+            raise ValueError(f"{name} must be positive, one number or (B,); got {values[name]}")
+    sizes = {len(x) for x in tensors.values() if x.ndim}
+    if len(sizes) > 1:
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in tensors.items())
+        raise ValueError(f"k0, eps0 and nu must agree in number; got {shapes}")
+    B = sizes.pop() if sizes else 1
+    a, b, c = (x.expand(B) for x in tensors.values())
+    return a, b, c, single
+
+
+def _optional(name: str, value: Any, B: int) -> Tensor | None:
+    if value is None:
+        return None
+    x = torch.as_tensor(value, dtype=torch.float64)
+    if x.shape not in ((), (B,)) or not torch.isfinite(x).all() or not (x > 0).all():
+        raise ValueError(f"{name} must be positive, one number or ({B},); got {value}")
+    return x.expand(B)
+
+
+def _given(skewness: Any, palinstrophy: Any, spectrum: Any, history: Any) -> list[str]:
+    """The encoders that can be served, the most telling last."""
+    if (skewness is None) != (palinstrophy is None):
+        raise ValueError("skewness and palinstrophy belong together: give both or neither")
+    names = ["bare"]
+    if history is not None:
+        names.append("history")
+    if skewness is not None:
+        names.append("skewness")
+    if spectrum is not None:
+        names.append("spectrum")
+    if skewness is not None and spectrum is not None:
+        names.append("both")
+    return names
+
+
+def _known(
+    name: str,
+    k: Tensor,
+    eps: Tensor,
+    nu: Tensor,
+    skewness: Any,
+    palinstrophy: Any,
+    spectrum: Any,
+    history: Any,
+    k_max: Any,
+) -> Tensor:
+    B = len(k)
+    parts = [k.new_zeros(B, 0)]
+    if name in ("skewness", "both"):
+        S = torch.as_tensor(skewness, dtype=torch.float64).expand(B)
+        if not torch.isfinite(S).all() or float(S.abs().max()) > 3:
+            raise ValueError(f"skewness must be a number of order .5; got {skewness}")
+        P = _optional("palinstrophy", palinstrophy, B)
+        parts.append(of_skewness(k, eps, nu, S, cast(Tensor, P)))
+    if name in ("spectrum", "both"):
+        parts.append(_known_spectrum(k, eps, nu, spectrum, k_max))
+    if name == "history":
+        parts.append(_known_history(k, eps, history))
+    return torch.cat(parts, 1)
+
+
+def _known_spectrum(k: Tensor, eps: Tensor, nu: Tensor, spectrum: Any, k_max: Any) -> Tensor:
+    kappa, E = (torch.as_tensor(x, dtype=torch.float64) for x in spectrum)
+    if kappa.ndim != 1 or len(kappa) < 5 or E.shape not in (kappa.shape, (len(k), len(kappa))):
+        raise ValueError(
+            f"spectrum must be (kappa, E) of shapes (S,) and (S,) or ({len(k)}, S), S at least 5; "
+            f"got {tuple(kappa.shape)} and {tuple(E.shape)}"
+        )
+    if not torch.isfinite(E).all() or (E < 0).any():
+        raise ValueError("spectrum: E must be finite and not negative")
+    if not (kappa > 0).all() or not (kappa.diff() > 0).all():
+        raise ValueError("spectrum: kappa must be positive and increase")
+    E = E.expand(len(k), -1)
+    total = torch.trapezoid(E, kappa)
+    off = float((total / k - 1).abs().max())
+    if off > _SPECTRUM:
+        raise DataError(
+            f"spectrum: the integral of E differs from k0 by {off:.0%}; are they in the same "
+            "units, and E per wavenumber?"
+        )
+    if k_max is None:
+        kappa, E = complete_spectrum(kappa, E, eps, nu)
+    return of_spectrum(k, eps, nu, kappa, E)
+
+
+def _known_history(k: Tensor, eps: Tensor, history: Any) -> Tensor:
+    from sciflow.turbulence.features import history_window
+    from sciflow.turbulence.runs import DecayRun
+
+    if len(k) != 1:
+        raise ValueError(f"history is for one decay at a time; k0 has {len(k)}")
+    times, energy, loss = history
+    run = DecayRun(t=times, k=energy, eps=loss, nu=1.0, name="history", balance=0.0)
+    if abs(float(run.k[-1] / k[0]) - 1) > 0.01 or abs(float(run.eps[-1] / eps[0]) - 1) > 0.01:
+        raise ValueError("history must end at the start: its last k and eps are not k0 and eps0")
+    length = float(run.tau[-1])
+    if length < 0.05:
+        raise ValueError(f"history must span a fall of ln k of .05 or more; got {length:.3g}")
+    a, b = history_window(run.k, run.eps, len(run.t) - 1, min(length, 1.2))
+    return of_history(a[None], b[None])
+
+
+def own_deviation(spread: Tensor, grown: Tensor, transient: Tensor) -> Tensor:
+    """Deviation of a logarithm before its scale: spread of the members, floor, transient."""
+    return (spread**2 + (0.01 * grown + 0.02 * transient) ** 2).sqrt()
+
+
+def _spread(x: Float[Tensor, "time members batch"]) -> Float[Tensor, "time batch"]:
+    """Standard deviation of the members."""
+    return x.std(1) if x.shape[1] > 1 else torch.zeros_like(x[:, 0])
+
+
+def _at_times(
+    model: DecayODE, tau: Tensor, y: Tensor, around: Tensor, wanted: Float[Tensor, "time batch"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tau, ln(eps/eps_0) and C2 at times theta, (T, M, B): Hermite cubics in theta.
+
+    Both are known with their derivatives at every step: d tau / d theta = exp(tau + ln eps/eps_0)
+    and d ln eps / d tau = -C2. Over ln(theta + c) a power law is nearly straight.
+    """
+    C2 = torch.stack([model.slope(s, row, around)[0] for s, row in zip(tau, y, strict=True)])
+    g, theta = y[..., 0], y[..., 1]
+    soft = 1.0
+    x = (theta + soft).log()
+    rate = torch.exp(tau[:, None, None] + g) * (theta + soft)  # d tau / dx
+    at = (wanted.clamp_min(0.0) + soft).log()[:, None, :].expand(-1, model.members, -1)
+    # (..., steps) last, as searchsorted wants it
+    nodes = x.permute(1, 2, 0).contiguous()
+    query = at.permute(1, 2, 0).contiguous()
+    i = torch.searchsorted(nodes.detach(), query.detach(), right=True).clamp(1, len(tau) - 1)
+
+    def pick(values: Tensor, j: Tensor) -> Tensor:
+        return values.permute(1, 2, 0).gather(2, j)
+
+    x0, x1 = pick(x, i - 1), pick(x, i)
+    h = x1 - x0
+    s = ((query - x0) / h).clamp(0.0, 1.0)
+    levels = tau[:, None, None].expand_as(g)
+
+    def hermite(value: Tensor, slope: Tensor) -> Tensor:
+        a, b = pick(value, i - 1), pick(value, i)
+        da, db = pick(slope, i - 1) * h, pick(slope, i) * h
+        out = a + s * (da + s * (3 * (b - a) - 2 * da - db + s * (2 * (a - b) + da + db)))
+        return out.permute(2, 0, 1)
+
+    low, high = pick(C2, i - 1), pick(C2, i)
+    between = (low + s * (high - low)).permute(2, 0, 1)
+    return hermite(levels, rate), hermite(g, -C2 * rate), between
