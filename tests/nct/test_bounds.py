@@ -90,7 +90,7 @@ def test_ring(kT):
 
 
 def test_ring_in_phase_space():
-    options = {"chart": PolarChart(), "steps": 600, "lr": 1e-2, "width": 32}
+    options = {"chart": PolarChart(), "couplings": 2, "steps": 400, "lr": 1e-2, "width": 32}
     _, gap, _, _ = fitted(Ring(), strict=True, **options)
     assert gap < 0.05
 
