@@ -101,7 +101,7 @@ def test_phi4():
 
 
 def test_phi4_in_phase_space():
-    options = {"coupling": "affine", "steps": 600, "lr": 5e-3, "linear_steps": 4}
+    options = {"coupling": "affine", "steps": 1000, "lr": 5e-3, "linear_steps": 4}
     _, gap, _, _ = fitted(Phi4(16), strict=True, **options)
     assert gap < 0.045
 
