@@ -101,7 +101,7 @@ def run(device="cpu"):
         "conditions": conditions(device),
         "settings": {"couplings": N_COUPLINGS, "width": WIDTH, "depth": DEPTH, "batch": BATCH},
         "tables": {
-            "five training steps": race(training, device, rounds=15, first=last),
-            "five batches of samples with momenta": race(sampling, device, rounds=15, first=last),
+            "five training steps": race(training, device, rounds=40, first=last),
+            "five batches of samples with momenta": race(sampling, device, rounds=40, first=last),
         },
     }

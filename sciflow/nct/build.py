@@ -49,6 +49,9 @@ class Architecture:
     """Number of hidden layers."""
     bins: int = 8
     """Bins of a coupling's splines; splines of single coordinates have twice as many."""
+    bound: float = 5.0
+    """Splines on the line cover so many standard deviations of the best Gaussian to either side,
+    and go on straight beyond: more for a long tail, such as that of ln r near r = 0."""
     harmonics: int = 2
     """Multiples of an angle that the networks see."""
     shears: int = 0
@@ -65,6 +68,8 @@ class Architecture:
         for name, number in (("couplings", self.couplings), ("shears", self.shears)):
             if number < 0:
                 raise ValueError(f"{name} must not be negative; got {number}")
+        if not (math.isfinite(self.bound) and self.bound > 0):
+            raise ValueError(f"bound must be positive and finite; got {self.bound}")
 
 
 class Modes(NamedTuple):
@@ -184,7 +189,11 @@ def build_layers(
         "depth": shape.depth,
         "harmonics": shape.harmonics,
     }
-    spline: dict[str, Any] = {"n_bins": shape.bins, "generator": generator}
+    spline: dict[str, Any] = {
+        "n_bins": shape.bins,
+        "bound": shape.bound,
+        "generator": generator,
+    }
     layers: list[CanonicalLayer] = []
     rest = torch.eye(len(line), dtype=modes.basis.dtype)
     if line:
@@ -194,7 +203,7 @@ def build_layers(
         layers.append(scale)
         rest = modes.basis / spread[:, None]
         if shape.splines and shape.space == "sites":
-            layers.append(SplineMap(line, n_bins=2 * shape.bins))
+            layers.append(SplineMap(line, n_bins=2 * shape.bins, bound=shape.bound))
         if angles:
             layers.append(AffineCoupling(periods, line, angles, **net, generator=generator))
         if shape.space == "modes":
@@ -203,7 +212,7 @@ def build_layers(
             layers.append(whiten)
             rest = torch.diag(1 / unit)
             if shape.splines:
-                layers.append(SplineMap(line, n_bins=2 * shape.bins))
+                layers.append(SplineMap(line, n_bins=2 * shape.bins, bound=shape.bound))
     for i in range(shape.couplings):
         moved = line[i % 2 :: 2]
         if not moved or len(moved) == n:

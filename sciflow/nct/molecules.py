@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "torsion_first": True,
     "couplings": 2,
     "batch_size": 512,
-    "steps": 600,
+    "steps": 900,
     "ema": 0.98,
     "validation": 0.05,
     "dtype": "float32",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import nn
 
+from sciflow.nn.pullback import Pullback, sweep_and_pullback
 from sciflow.shapes import Float, Tensor
-
-#: Carries a cotangent of an output, (*batch, n_out), to one of the input, (*batch, n_in).
-Pullback = Callable[[Tensor], Tensor]
 
 
 class MLP(nn.Module):
@@ -83,27 +80,20 @@ class MLP(nn.Module):
         needs no graph, and costs no second sweep where training differentiates it once more.
         """
         *hidden, last = (cast(nn.Linear, layer) for layer in self.layers)
-        track = torch.is_grad_enabled()
-        kept: list[tuple[nn.Linear, Tensor, Tensor]] = []
+        if torch.is_grad_enabled():
+            pairs = [(layer.weight, layer.bias) for layer in (*hidden, last)]
+            return sweep_and_pullback(x, [x for pair in pairs for x in pair])
+        kept: list[tuple[nn.Linear, Tensor]] = []
         for layer in hidden:
             z = layer(x)
-            if track:
-                gate = torch.sigmoid(z)
-                x = z * gate
-                kept.append((layer, x, gate))
-            else:
-                x = nn.functional.silu(z)
-                kept.append((layer, z, z))
-        one = x.new_ones(())
+            kept.append((layer, z))
+            x = nn.functional.silu(z)
 
         def pull(cotangent: Tensor) -> Tensor:
             cotangent = cotangent @ last.weight
-            for layer, value, gate in reversed(kept):
-                if track:  # the derivative of SiLU is value + gate (1 - value)
-                    cotangent = cotangent * torch.lerp(value, one, gate)
-                else:  # torch's own kernel is the fastest, and has no derivative
-                    cotangent = torch.ops.aten.silu_backward(cotangent, value)
-                cotangent = cotangent @ layer.weight
+            for layer, z in reversed(kept):
+                # torch's own kernel is the fastest, and has no derivative
+                cotangent = torch.ops.aten.silu_backward(cotangent, z) @ layer.weight
             return cotangent
 
         return last(x), pull

@@ -37,3 +37,17 @@ def test_derivatives_of_the_pullback(generator):
     inputs = (x.requires_grad_(), cotangent.requires_grad_())
     assert torch.autograd.gradcheck(run, inputs)
     assert torch.autograd.gradgradcheck(run, inputs)
+
+
+def test_pullback_of_frozen_weights_and_batches_of_batches(generator):
+    net = MLP(3, 2, 8, 2, generator=generator).requires_grad_(False)
+    x = torch.randn(4, 5, 3, generator=generator, requires_grad=True)
+    cotangent = torch.randn(4, 5, 2, generator=generator)
+    y, pull = net.pullback(x)
+    (expected,) = torch.autograd.grad(net(x), x, cotangent, create_graph=True)
+    torch.testing.assert_close(pull(cotangent), expected)
+    ours, theirs = (
+        torch.autograd.grad(v.sin().sum(), x, retain_graph=True)[0]
+        for v in (torch.cat([y, pull(cotangent)], -1), torch.cat([net(x), expected], -1))
+    )
+    torch.testing.assert_close(ours, theirs)

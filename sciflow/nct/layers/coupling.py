@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sciflow.nct.layers.base import Columns, PointMap
+from sciflow.nct.layers.base import Partition, PointMap
 from sciflow.nct.layers.conditioner import Conditioner
 from sciflow.nn import make_spline, n_spline_parameters
 from sciflow.shapes import Float, Tensor
@@ -67,8 +67,7 @@ class Coupling(PointMap):
             "depth": depth,
             "harmonics": harmonics,
         }
-        self.moved = Columns(moved)
-        self.given = Columns(given)
+        self.parts = Partition(len(periods), moved, given)
         self.net = Conditioner(
             [periods[i] for i in given],
             per_coordinate * len(moved),
@@ -95,33 +94,39 @@ class Coupling(PointMap):
         self, q: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Latent coordinates of physical ones, and ln |det dQ/dq|."""
-        x, log_derivative = self._move(self.moved.take(q), self.net(self.given.take(q)), False)
-        return self.moved.put(q, x), log_derivative.sum(1)
+        return self._coordinates(q, False)
 
     def coordinates_inverse(
         self, Q: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Physical coordinates of latent ones, and ln |det dq/dQ|."""
-        x, log_derivative = self._move(self.moved.take(Q), self.net(self.given.take(Q)), True)
-        return self.moved.put(Q, x), log_derivative.sum(1)
+        return self._coordinates(Q, True)
 
     def forward(
         self, q: Float[Tensor, "batch dim"], p: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Latent coordinates and momenta of physical ones."""
-        raw, pull = self.net.pullback(self.given.take(q))
-        x, momenta, cotangent = self._momenta(self.moved.take(q), raw, self.moved.take(p), False)
-        P = self.moved.put(p, momenta)
-        return self.moved.put(q, x), self.given.put(P, self.given.take(P) - pull(cotangent))
+        return self._both(q, p, False)
 
     def inverse(
         self, Q: Float[Tensor, "batch dim"], P: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Physical coordinates and momenta of latent ones."""
-        raw, pull = self.net.pullback(self.given.take(Q))
-        x, momenta, cotangent = self._momenta(self.moved.take(Q), raw, self.moved.take(P), True)
-        p = self.moved.put(P, momenta)
-        return self.moved.put(Q, x), self.given.put(p, self.given.take(p) + pull(cotangent))
+        return self._both(Q, P, True)
+
+    def _coordinates(self, q: Tensor, back: bool) -> tuple[Tensor, Tensor]:
+        moved, given = self.parts.take(q)
+        x, log_derivative = self._move(moved, self.net(given), back)
+        return self.parts.put(q, x, given), log_derivative.sum(1)
+
+    def _both(self, q: Tensor, p: Tensor, back: bool) -> tuple[Tensor, Tensor]:
+        moved, given = self.parts.take(q)
+        p_moved, p_given = self.parts.take(p)
+        raw, pull = self.net.pullback(given)
+        x, momenta, cotangent = self._momenta(moved, raw, p_moved, back)
+        kick = pull(cotangent)
+        p_given = p_given + kick if back else p_given - kick
+        return self.parts.put(q, x, given), self.parts.put(p, momenta, p_given)
 
 
 class AffineCoupling(Coupling):
