@@ -38,5 +38,8 @@ def decays(*purposes: str) -> list[DecayRun]:
 
 
 def pretrained() -> Forecaster:
-    """The forecaster that ``fit(decays("train", "closure"), decays("calibrate"))`` gave."""
+    """The forecaster of ``fit(decays("train", "closure"), decays("calibrate"), steps=3000, ...)``.
+
+    With ``batch_size=960``, ``width=64`` and ``starts=16``, about 11 minutes of one core.
+    """
     return load(_DATA / "pretrained.safetensors")
