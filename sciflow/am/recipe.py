@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,14 +15,14 @@ from sciflow.am.objective import ActionMatching, Estimator
 from sciflow.errors import DataError
 from sciflow.integrators import integrate
 from sciflow.shapes import Tensor
-from sciflow.train import ParamGroup, Snapshots, Trainer
+from sciflow.train import ParamGroup, RunOptions, Snapshots, Trainer
 
 # Samples that the action is measured on after a fit.
 _MEASURED = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions:
+class FitOptions(RunOptions):
     """Settings of a fit."""
 
     steps: int = 2000
@@ -46,22 +45,10 @@ class FitOptions:
     variance) or "dual" (as in the papers)."""
     pool: int = POOL
     """Snapshots of more samples than this are coupled in pools of this size."""
-    seed: int = 0
-    """Seed of all randomness of the fit."""
-    device: str = "auto"
-    """Torch device: "auto", "cpu", "cuda"."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating type of the networks."""
-    out: Path | None = None
-    """Folder for log and checkpoints; None writes nothing."""
-    log: str | None = "csv"
-    """Log in that folder: "csv" or "tensorboard"."""
-    resume: bool = False
-    """Continue from the checkpoint in that folder."""
     compile: bool = False
     """Compile the objective with torch.compile."""
-    progress: bool = True
-    """Show a progress bar."""
 
     def trainer(self, update: str | list[ParamGroup] = "adam") -> Trainer:
         """The trainer of these settings."""

@@ -10,14 +10,16 @@ from sciflow.cnf.boltzmann_chains import FlowChains, annealed_free_energy, flow_
 from sciflow.cnf.energy_recipe import EnergyOptions, fit_energy
 from sciflow.cnf.equivariant import ParticleField
 from sciflow.cnf.fields import FIELDS
+from sciflow.cnf.files import load
 from sciflow.cnf.flow_matching import CoupledPairs, FlowMatching, IndependentPairs
 from sciflow.cnf.likelihood import MaximumLikelihood
 from sciflow.cnf.mixture import Joint, Mixture
-from sciflow.cnf.model import ContinuousFlow, LogLikelihood, load
+from sciflow.cnf.model import ContinuousFlow
 from sciflow.cnf.particles import MeanFreeGaussian
 from sciflow.cnf.particles_fit import ParticleOptions, fit_particles
 from sciflow.cnf.recipe import FitOptions, fit_samples
 from sciflow.cnf.reverse_kl import ReverseKL
+from sciflow.cnf.uncertainty import LogLikelihood
 from sciflow.cnf.velocity import VelocityMLP
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import nn
@@ -131,3 +131,8 @@ def check_periodic(dim: int, periodic: Iterable[int]) -> tuple[int, ...]:
     if indices and not 0 <= indices[0] <= indices[-1] < dim:
         raise ValueError(f"periodic must be indices of {dim} coordinates; got {indices}")
     return indices
+
+
+def is_foreign(base: Any) -> TypeGuard[Distribution]:
+    """A distribution of torch; a flow, which is one too, serves as a base as it is."""
+    return isinstance(base, Distribution) and not isinstance(base, nn.Module)

@@ -6,47 +6,21 @@ import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.distributions import Distribution, constraints
 
-from sciflow.cnf.base import BASES, Base, StandardBase, TorchBase, check_periodic
-from sciflow.cnf.fields import FIELDS, Bound, VectorField
-from sciflow.errors import DataError
+from sciflow.cnf.base import Base, StandardBase, TorchBase, check_periodic, is_foreign
+from sciflow.cnf.fields import Bound, VectorField
+from sciflow.cnf.uncertainty import LogLikelihood, rate
 from sciflow.integrators import WithLogDensity, integrate
 from sciflow.shapes import Float, Tensor
-from sciflow.train import History, load_metadata, load_model, save_model
+from sciflow.train import History
 from sciflow.train.batch import require_finite
 
 Trace = Literal["exact", "hutchinson"]
-
-
-class LogLikelihood(NamedTuple):
-    """Log-densities with what is known of their errors, all (B,) and in nats.
-
-    Attributes:
-        value: log-density.
-        trace_error: standard error of the trace estimator; zero for the exact trace.
-        solver_error: estimated error of the integration: how far a solve at ten times the
-            tolerance (or half the number of steps) lies off.
-    """
-
-    value: Float[Tensor, " batch"]
-    trace_error: Float[Tensor, " batch"]
-    solver_error: Float[Tensor, " batch"]
-
-    @property
-    def mean(self) -> float:
-        """Mean log-density."""
-        return float(self.value.mean())
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean: of the samples and the trace together."""
-        n = len(self.value)
-        return float(self.value.std()) / math.sqrt(n) if n > 1 else math.nan
 
 
 class ContinuousFlow(nn.Module, Distribution):
@@ -115,7 +89,7 @@ class ContinuousFlow(nn.Module, Distribution):
             raise TypeError(f"field must be callable, f(t, x); got {type(field).__name__}")
         if trace not in ("exact", "hutchinson"):
             raise ValueError(f"trace must be 'exact' or 'hutchinson'; got {trace!r}")
-        base = TorchBase(base) if _is_foreign(base) else base
+        base = TorchBase(base) if is_foreign(base) else base
         known = {
             "field": getattr(field, "dim", None),
             "base": getattr(base, "dim", None),
@@ -275,24 +249,7 @@ class ContinuousFlow(nn.Module, Distribution):
         Raises:
             ValueError: as `log_prob`, or fewer than 2 probes for the Hutchinson trace.
         """
-        if self.trace == "hutchinson" and probes < 2:
-            raise ValueError(f"a standard error needs at least 2 probes; got {probes}")
-        generator = self._generator(generator)
-        state = generator.get_state()
-        runs = range(probes if self.trace == "hutchinson" else 1)
-        values = torch.stack([self.log_prob(x, context, generator) for _ in runs])
-        # The comparison has the first probe again: it sees the integration alone.
-        again = torch.Generator(generator.device)
-        again.set_state(state)
-        if self.n_steps is None:
-            rough = self.with_solver(self.method, 10 * self.rtol, 10 * self.atol)
-        else:
-            rough = self.with_solver(self.method, n_steps=max(1, self.n_steps // 2))
-        difference = (rough.log_prob(x, context, again) - values[0]).abs()
-        if len(values) == 1:
-            return LogLikelihood(values[0], torch.zeros_like(difference), difference)
-        error = values.std(0) / math.sqrt(len(values))
-        return LogLikelihood(values.mean(0), error, difference)
+        return rate(self, x, context, probes, self._generator(generator))
 
     # --- the interface of torch.distributions ------------------------------------------------
 
@@ -366,16 +323,12 @@ class ContinuousFlow(nn.Module, Distribution):
         """Write the flow as safetensors with what it is built from.
 
         Raises:
-            TypeError: field or base is none of sciflow's; `save_model` writes their weights.
+            TypeError: field or base is none of sciflow's; `sciflow.train.save_model` writes
+                their weights.
         """
-        config = {
-            "field": _describe(self.field, FIELDS, "field"),
-            "base": _describe(self.base, BASES, "base"),
-            "trace": self.trace,
-            "periods": self.periods,
-            "solver": [self.method, self.rtol, self.atol, self.n_steps],
-        }
-        save_model(path, self, config, units={"x": "as the data"}, extra=extra)
+        from sciflow.cnf.files import save
+
+        save(self, path, extra)
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -440,43 +393,3 @@ class ContinuousFlow(nn.Module, Distribution):
 
     def _inward(self, x: Tensor) -> Tensor:
         return self.to_unit(self._checked(x, "x")).reshape(-1, self.dim)
-
-
-def load(path: str | Path) -> ContinuousFlow:
-    """Load a flow that ``save`` wrote.
-
-    Raises:
-        DataError: the file is missing, truncated or of another kind.
-    """
-    config = load_metadata(path).config
-    if not {"field", "base", "trace", "periods", "solver"} <= set(config):
-        raise DataError(f"{path} is not the file of a flow: it holds {sorted(config)}")
-    flow = load_model(path, _build)
-    assert isinstance(flow, ContinuousFlow)
-    return flow
-
-
-def _build(config: dict[str, Any]) -> ContinuousFlow:
-    field, base = (
-        table[config[part]["kind"]](**config[part]["config"])
-        for part, table in (("field", FIELDS), ("base", BASES))
-    )
-    periods = {int(i): period for i, period in config["periods"].items()}
-    flow = ContinuousFlow(field, base, config["trace"], periods=periods)  # type: ignore[arg-type]
-    flow.set_solver(*config["solver"])
-    return flow
-
-
-def _is_foreign(base: Any) -> TypeGuard[Distribution]:
-    """A distribution of torch; a flow, which is one too, serves as a base as it is."""
-    return isinstance(base, Distribution) and not isinstance(base, nn.Module)
-
-
-def _describe(part: Any, table: dict[str, type[nn.Module]], name: str) -> dict[str, Any]:
-    for kind, cls in table.items():
-        if type(part) is cls:
-            return {"kind": kind, "config": part.config}
-    raise TypeError(
-        f"{name} is a {type(part).__name__}, which a file cannot name; expected one of "
-        f"{', '.join(cls.__name__ for cls in table.values())}"
-    )

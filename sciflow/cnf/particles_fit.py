@@ -22,12 +22,12 @@ from sciflow.cnf.recipe import as_flow
 from sciflow.cnf.reverse_kl import Energy, ReverseKL
 from sciflow.errors import DataError
 from sciflow.shapes import Float, Tensor
-from sciflow.train import EnergySampler, Samples, Source, Trainer
+from sciflow.train import EnergySampler, RunOptions, Samples, Source, Trainer
 from sciflow.train.batch import cast, require_finite
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParticleOptions:
+class ParticleOptions(RunOptions):
     """Settings of a fit to particles."""
 
     channels: int = 16
@@ -66,21 +66,9 @@ class ParticleOptions:
     """Samples of an evaluation of the effective sample size."""
     evaluations: int = 8
     """Evaluations during the mixture, by an adaptive solve."""
-    seed: int = 0
-    """Seed of all randomness of the fit."""
-    device: str = "auto"
-    """Torch device: "auto", "cpu", "cuda"."""
-    out: Path | None = None
-    """Folder for logs and checkpoints; None writes nothing."""
-    log: str | None = "csv"
-    """Log in that folder: "csv" or "tensorboard"."""
-    resume: bool = False
-    """Continue from the checkpoints in that folder."""
     compile: bool = False
     """Compile the field with torch.compile in training: some three times the speed, after a
     minute or two."""
-    progress: bool = True
-    """Show progress bars."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.energy_weight <= 1:

@@ -22,7 +22,7 @@ from sciflow.cnf.model import ContinuousFlow
 from sciflow.cnf.velocity import VelocityMLP
 from sciflow.errors import DataError
 from sciflow.shapes import Float, Tensor
-from sciflow.train import FitResult, Samples, Source, StopTraining, Trainer
+from sciflow.train import FitResult, RunOptions, Samples, Source, StopTraining, Trainer
 from sciflow.train.batch import require_finite, to_tensor
 
 Evaluate = Callable[[nn.Module], float | Mapping[str, float]]
@@ -34,7 +34,7 @@ EXACT_DIM = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions:
+class FitOptions(RunOptions):
     """Settings of a fit to samples."""
 
     width: int = 64
@@ -81,20 +81,8 @@ class FitOptions:
     stops; the best weights by the tight one are kept anyway."""
     validation: float = 0.1
     """Part of the samples, 4000 at most, that is held out to choose the best weights."""
-    seed: int = 0
-    """Seed of all randomness of the fit."""
-    device: str = "auto"
-    """Torch device: "auto", "cpu", "cuda"."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating type of the network."""
-    out: Path | None = None
-    """Folder for logs and checkpoints; None writes nothing."""
-    log: str | None = "csv"
-    """Log in that folder: "csv" or "tensorboard"."""
-    resume: bool = False
-    """Continue from the checkpoints in that folder."""
-    progress: bool = True
-    """Show progress bars."""
 
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:

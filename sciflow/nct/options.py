@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -15,14 +14,14 @@ from sciflow.nct.latent import base_draws
 from sciflow.nct.model import CanonicalTransformation
 from sciflow.nct.natural import make_ascending, make_natural
 from sciflow.shapes import Float, Tensor
-from sciflow.train import Trainer
+from sciflow.train import RunOptions, Trainer
 
 #: Points that means over the model are taken over after a fit: frequencies of natural modes.
 MEASURED = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions(Architecture):
+class FitOptions(Architecture, RunOptions):
     """Settings of a fit."""
 
     steps: int = 2000
@@ -48,22 +47,10 @@ class FitOptions(Architecture):
     above 1 the model spreads over basins that it would miss."""
     validation: float = 0.1
     """Share of the trajectories of a fit to samples that chooses the best weights."""
-    seed: int = 0
-    """Seed of all randomness of the fit."""
-    device: str = "auto"
-    """Torch device: "auto", "cpu", "cuda"."""
     dtype: Literal["float32", "float64"] = "float64"
     """Floating type of the networks."""
-    out: Path | None = None
-    """Folder for log and checkpoints; None writes nothing."""
-    log: str | None = "csv"
-    """Log in that folder: "csv" or "tensorboard"."""
-    resume: bool = False
-    """Continue from the checkpoint in that folder."""
     compile: bool = False
     """Compile the objective with torch.compile."""
-    progress: bool = True
-    """Show a progress bar."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -124,7 +124,10 @@ def apply(name: str, *args: Any, **kwargs: Any) -> Any:
         laplacian = first * x.laplacian + second * x.jacobian.square().sum(0)
         return Jet(y, first * x.jacobian, laplacian, local)
     if name not in RULES:
-        raise NotImplementedError(f"the forward Laplacian has no rule for torch.{name}")
+        raise NotImplementedError(
+            f"the forward Laplacian has no rule for torch.{name}; write the network without it, "
+            "or add a rule to RULES in sciflow.nn.jet_rules"
+        )
     result = RULES[name](*args, **kwargs)
     if name.endswith("slogdet"):
         sign, *parts = result

@@ -15,6 +15,7 @@ from sciflow.train.engine import Engine
 from sciflow.train.history import FitResult, History
 from sciflow.train.interrupt import StopTraining
 from sciflow.train.objective import Loss, Objective
+from sciflow.train.options import RunOptions
 from sciflow.train.sources import (
     EnergySampler,
     Samples,
@@ -35,6 +36,7 @@ __all__ = [
     "ModelInfo",
     "Objective",
     "ParamGroup",
+    "RunOptions",
     "Samples",
     "SnapshotBatch",
     "Snapshots",

@@ -14,6 +14,7 @@ from sciflow.shapes import Tensor
 from sciflow.turbulence.edqnm import Closure, closure
 from sciflow.turbulence.features import ENCODERS
 from sciflow.turbulence.forecaster import Calibration, Forecaster
+from sciflow.turbulence.knowledge import knowledge
 from sciflow.turbulence.model import DecayODE
 from sciflow.turbulence.runs import DecayRun
 
@@ -127,24 +128,6 @@ def _starts(run: DecayRun) -> list[int]:
     """Rows of a run at tau of about 0, .35, .7 and 1.4, as far as it reaches."""
     tau = run.tau.numpy()
     return [int(np.searchsorted(tau, x - 1e-9)) for x in (0.0, 0.35, 0.7, 1.4) if x < tau[-1]]
-
-
-def knowledge(run: DecayRun, i: int, name: str) -> dict[str, Any] | None:
-    """Arguments of `Forecaster.forecast` at row ``i`` for an encoder; None where they lack."""
-    out: dict[str, Any] = {"encoder": name, "box": run.box, "k_max": run.k_max}
-    if name in ("skewness", "both"):
-        if run.skewness is None or run.palinstrophy is None:
-            return None
-        out |= {"skewness": run.skewness[i], "palinstrophy": run.palinstrophy[i]}
-    if name in ("spectrum", "both"):
-        if run.spectrum is None:
-            return None
-        out["spectrum"] = (run.kappa, run.spectrum[i])
-    if name == "history":
-        if float(run.tau[i]) < 0.1:
-            return None
-        out["history"] = (run.t[: i + 1], run.k[: i + 1], run.eps[: i + 1])
-    return out
 
 
 def _residuals(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +15,8 @@ from torch import nn
 from sciflow.errors import DataError
 from sciflow.shapes import Float, Tensor
 from sciflow.train import History, load_metadata, load_model, save_model
-from sciflow.turbulence.features import (
-    ENCODERS,
-    complete_spectrum,
-    of_history,
-    of_skewness,
-    of_spectrum,
-    surroundings,
-)
+from sciflow.turbulence.features import ENCODERS, surroundings
+from sciflow.turbulence.knowledge import given_encoders, known_numbers, numbers, optional
 from sciflow.turbulence.model import DecayODE, tau_grid
 
 # Fall of ln k beyond which no forecast goes: five decades of energy and more.
@@ -30,8 +25,6 @@ _TAU_MAX = 14.0
 _MIDDLE, _USUAL = 0.5, 1.75
 # Of a 90 % band of a normal error.
 _NORMAL = 1.645
-# Relative difference of the integral of a spectrum and k_0 that is refused.
-_SPECTRUM = 0.15
 
 
 @dataclass(frozen=True)
@@ -142,16 +135,16 @@ class Forecaster(nn.Module):
                 encoder whose knowledge was not given, a history that does not end at the start.
             DataError: a spectrum that does not belong to k0, or times beyond the reach.
         """
-        k, eps, viscosity, single = _numbers(k0=k0, eps0=eps0, nu=nu)
+        k, eps, viscosity, single = numbers(k0=k0, eps0=eps0, nu=nu)
         B = len(k)
         times = torch.as_tensor(t, dtype=torch.float64)
         if times.ndim not in (1, 2) or (times.ndim == 2 and times.shape[1] != B):
             raise ValueError(f"t must be (T,) or (T, {B}); got {tuple(times.shape)}")
         if not torch.isfinite(times).all() or not (times.diff(dim=0) > 0).all():
             raise ValueError("t must be finite and increase")
-        side, cut = _optional("box", box, B), _optional("k_max", k_max, B)
+        side, cut = optional("box", box, B), optional("k_max", k_max, B)
         around = surroundings(k, eps, viscosity, side, cut)
-        given = _given(skewness, palinstrophy, spectrum, history)
+        given = given_encoders(skewness, palinstrophy, spectrum, history)
         name = given[-1] if encoder is None else encoder
         if name not in ENCODERS:
             raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}; got {name!r}")
@@ -159,7 +152,9 @@ class Forecaster(nn.Module):
             raise ValueError(
                 f"the encoder {name!r} needs what was not given; there is {', '.join(given)}"
             )
-        known = _known(name, k, eps, viscosity, skewness, palinstrophy, spectrum, history, k_max)
+        known = known_numbers(
+            name, k, eps, viscosity, skewness, palinstrophy, spectrum, history, k_max
+        )
         return self._solve(times, k, eps, viscosity, around, known, name, single)
 
     def _solve(
@@ -251,7 +246,8 @@ class Forecaster(nn.Module):
             "reach": list(c.reach),
             "outside": {name: list(x) for name, x in c.outside.items()},
         }
-        return save_model(path, self, self.model.config, extra=extra)
+        # They were trained in single precision, so nothing is lost.
+        return save_model(path, copy.deepcopy(self).float(), self.model.config, extra=extra)
 
 
 def load(path: str | Path) -> Forecaster:
@@ -273,114 +269,6 @@ def load(path: str | Path) -> Forecaster:
         return Forecaster(DecayODE(**config), calibration)
 
     return cast(Forecaster, load_model(path, build))
-
-
-def _numbers(**values: Any) -> tuple[Tensor, Tensor, Tensor, bool]:
-    """Positive numbers of one shape (B,), and whether all of them came as one number."""
-    tensors = {name: torch.as_tensor(x, dtype=torch.float64) for name, x in values.items()}
-    single = all(x.ndim == 0 for x in tensors.values())
-    for name, x in tensors.items():
-        if x.ndim > 1 or not torch.isfinite(x).all() or not (x > 0).all():
-            raise ValueError(f"{name} must be positive, one number or (B,); got {values[name]}")
-    sizes = {len(x) for x in tensors.values() if x.ndim}
-    if len(sizes) > 1:
-        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in tensors.items())
-        raise ValueError(f"k0, eps0 and nu must agree in number; got {shapes}")
-    B = sizes.pop() if sizes else 1
-    a, b, c = (x.expand(B) for x in tensors.values())
-    return a, b, c, single
-
-
-def _optional(name: str, value: Any, B: int) -> Tensor | None:
-    if value is None:
-        return None
-    x = torch.as_tensor(value, dtype=torch.float64)
-    if x.shape not in ((), (B,)) or not torch.isfinite(x).all() or not (x > 0).all():
-        raise ValueError(f"{name} must be positive, one number or ({B},); got {value}")
-    return x.expand(B)
-
-
-def _given(skewness: Any, palinstrophy: Any, spectrum: Any, history: Any) -> list[str]:
-    """The encoders that can be served, the most telling last."""
-    if (skewness is None) != (palinstrophy is None):
-        raise ValueError("skewness and palinstrophy belong together: give both or neither")
-    names = ["bare"]
-    if history is not None:
-        names.append("history")
-    if skewness is not None:
-        names.append("skewness")
-    if spectrum is not None:
-        names.append("spectrum")
-    if skewness is not None and spectrum is not None:
-        names.append("both")
-    return names
-
-
-def _known(
-    name: str,
-    k: Tensor,
-    eps: Tensor,
-    nu: Tensor,
-    skewness: Any,
-    palinstrophy: Any,
-    spectrum: Any,
-    history: Any,
-    k_max: Any,
-) -> Tensor:
-    B = len(k)
-    parts = [k.new_zeros(B, 0)]
-    if name in ("skewness", "both"):
-        S = torch.as_tensor(skewness, dtype=torch.float64).expand(B)
-        if not torch.isfinite(S).all() or float(S.abs().max()) > 3:
-            raise ValueError(f"skewness must be a number of order .5; got {skewness}")
-        P = _optional("palinstrophy", palinstrophy, B)
-        parts.append(of_skewness(k, eps, nu, S, cast(Tensor, P)))
-    if name in ("spectrum", "both"):
-        parts.append(_known_spectrum(k, eps, nu, spectrum, k_max))
-    if name == "history":
-        parts.append(_known_history(k, eps, history))
-    return torch.cat(parts, 1)
-
-
-def _known_spectrum(k: Tensor, eps: Tensor, nu: Tensor, spectrum: Any, k_max: Any) -> Tensor:
-    kappa, E = (torch.as_tensor(x, dtype=torch.float64) for x in spectrum)
-    if kappa.ndim != 1 or len(kappa) < 5 or E.shape not in (kappa.shape, (len(k), len(kappa))):
-        raise ValueError(
-            f"spectrum must be (kappa, E) of shapes (S,) and (S,) or ({len(k)}, S), S at least 5; "
-            f"got {tuple(kappa.shape)} and {tuple(E.shape)}"
-        )
-    if not torch.isfinite(E).all() or (E < 0).any():
-        raise ValueError("spectrum: E must be finite and not negative")
-    if not (kappa > 0).all() or not (kappa.diff() > 0).all():
-        raise ValueError("spectrum: kappa must be positive and increase")
-    E = E.expand(len(k), -1)
-    total = torch.trapezoid(E, kappa)
-    off = float((total / k - 1).abs().max())
-    if off > _SPECTRUM:
-        raise DataError(
-            f"spectrum: the integral of E differs from k0 by {off:.0%}; are they in the same "
-            "units, and E per wavenumber?"
-        )
-    if k_max is None:
-        kappa, E = complete_spectrum(kappa, E, eps, nu)
-    return of_spectrum(k, eps, nu, kappa, E)
-
-
-def _known_history(k: Tensor, eps: Tensor, history: Any) -> Tensor:
-    from sciflow.turbulence.features import history_window
-    from sciflow.turbulence.runs import DecayRun
-
-    if len(k) != 1:
-        raise ValueError(f"history is for one decay at a time; k0 has {len(k)}")
-    times, energy, loss = history
-    run = DecayRun(t=times, k=energy, eps=loss, nu=1.0, name="history", balance=0.0)
-    if abs(float(run.k[-1] / k[0]) - 1) > 0.01 or abs(float(run.eps[-1] / eps[0]) - 1) > 0.01:
-        raise ValueError("history must end at the start: its last k and eps are not k0 and eps0")
-    length = float(run.tau[-1])
-    if length < 0.05:
-        raise ValueError(f"history must span a fall of ln k of .05 or more; got {length:.3g}")
-    a, b = history_window(run.k, run.eps, len(run.t) - 1, min(length, 1.2))
-    return of_history(a[None], b[None])
 
 
 def own_deviation(spread: Tensor, grown: Tensor, transient: Tensor) -> Tensor:

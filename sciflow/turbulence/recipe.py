@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 
 from sciflow.errors import DataError
 from sciflow.shapes import Tensor
-from sciflow.train import Trainer
+from sciflow.train import RunOptions, Trainer
 from sciflow.turbulence.calibrate import calibrate
 from sciflow.turbulence.forecaster import Forecaster
 from sciflow.turbulence.model import DecayODE
@@ -22,7 +21,7 @@ from sciflow.turbulence.training import DecayLoss, StartSource, gather_starts
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions:
+class FitOptions(RunOptions):
     """Settings of a fit."""
 
     members: int = 5
@@ -47,18 +46,8 @@ class FitOptions:
     """Part of the starts that simulations and measurements get where there are closures too."""
     noise: float = 0.02
     """Standard deviation of the noise on what the encoders see."""
-    seed: int = 0
-    """Seed of all randomness of the fit."""
     device: str = "cpu"
     """Torch device: "auto", "cpu", "cuda"; networks as small as these gain nothing from CUDA."""
-    out: Path | None = None
-    """Folder for log and checkpoints; None writes nothing."""
-    log: str | None = "csv"
-    """Log in that folder: "csv" or "tensorboard"."""
-    resume: bool = False
-    """Continue from the checkpoint in that folder."""
-    progress: bool = True
-    """Show a progress bar."""
 
     def __post_init__(self) -> None:
         if self.batch_size % self.members:

@@ -19,8 +19,8 @@ from sciflow.turbulence.baselines import (
     recurrent_forecast,
     relative_l2,
 )
-from sciflow.turbulence.calibrate import knowledge
 from sciflow.turbulence.forecaster import Forecaster
+from sciflow.turbulence.knowledge import knowledge
 from sciflow.turbulence.runs import DecayRun
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from sciflow.shapes import Float, Tensor
-from sciflow.train import Engine, History, Trainer
+from sciflow.train import Engine, History, RunOptions, Trainer
 from sciflow.train.natural import DampedFisher, Spring
 from sciflow.train.settings import DTYPES
 from sciflow.train.update import Update
@@ -24,7 +24,7 @@ OPTIMIZERS = ("spring", "fisher", "adam")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions:
+class FitOptions(RunOptions):
     """Settings of a fit."""
 
     steps: int = 500
@@ -57,20 +57,8 @@ class FitOptions:
     """Fresh walkers of the final evaluation."""
     evaluation_batches: int = 16
     """Local energies of each of them, five moves apart."""
-    seed: int = 0
-    """Seed of all randomness of the fit."""
-    device: str = "auto"
-    """Torch device: "auto", "cpu", "cuda"."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating type of the network; determinants and the evaluation are always in float64."""
-    out: Path | None = None
-    """Folder for log and checkpoints; None writes nothing."""
-    log: str | None = "csv"
-    """Log in that folder: "csv" or "tensorboard"."""
-    resume: bool = False
-    """Continue from the checkpoint in that folder."""
-    progress: bool = True
-    """Show a progress bar."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import torch
 
 from sciflow import DataError, turbulence
 from sciflow.turbulence.baselines import k_epsilon, relative_l2
-from sciflow.turbulence.calibrate import closure_error, knowledge
+from sciflow.turbulence.calibrate import closure_error
+from sciflow.turbulence.knowledge import knowledge
 
 QUICK = {"members": 2, "width": 16, "batch_size": 64, "starts": 6, "progress": False}
 

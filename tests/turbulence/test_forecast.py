@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sciflow import DataError, turbulence
-from sciflow.turbulence.calibrate import knowledge
 from sciflow.turbulence.features import of_spectrum
 from sciflow.turbulence.forecaster import Calibration, Forecaster
+from sciflow.turbulence.knowledge import knowledge
 from sciflow.turbulence.model import DecayODE, tau_grid
 
 

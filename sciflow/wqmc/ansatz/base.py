@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def linear(n_in: int, n_out: int, generator: torch.Generator, bias: bool = True)
     return layer
 
 
-class Wavefunction(nn.Module):
+class Wavefunction(nn.Module, ABC):
     """Antisymmetric psi(x) = exp(J) sum_k det Phi_k with full determinants.
 
     Orbitals are ``Phi_ij = sum_m chi_m(x_i) C_mj + e_j(x_i) (w_j . h_i)``: Slater orbitals of the
@@ -107,6 +108,7 @@ class Wavefunction(nn.Module):
 
     n_features = property(lambda self: 4 * len(self.molecule.symbols))
 
+    @abstractmethod
     def network(self, features: Any, x: Any) -> Any:
         """The part of each ansatz: ``h`` (B, N, width) that mixes electrons.
 
@@ -114,7 +116,6 @@ class Wavefunction(nn.Module):
             features: of each electron by itself (B, N, 4 A), a tensor or a local jet.
             x: electrons (B, N, 3), a tensor or a spread jet.
         """
-        raise NotImplementedError
 
     def forward(
         self, x: Float[Tensor, "batch electron 3"]
