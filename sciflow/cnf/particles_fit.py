@@ -183,6 +183,8 @@ def tune(
 ) -> ContinuousFlow:
     """The second stage of `fit_particles` for a flow of any origin; arguments as there.
 
+    The parameters of ``flow`` are trained in place; to keep it as it is, give a deep copy.
+
     Without samples the reverse divergence stands alone, without an energy the likelihood. From
     the energy alone, an untrained `particle_flow` finds what its base reaches, if wells are not
     far apart.

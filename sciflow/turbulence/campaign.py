@@ -61,6 +61,10 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case(64, 5.5, 2.0, "gauss", 0.030),
         Case(64, 4.0, 3.0, "exp", 0.045),
         Case(64, 5.0, 3.0, "power", 0.035),
+        Case(64, 4.5, 4.0, "exp", 0.030),
+        Case(64, 6.0, 3.0, "gauss", 0.030),
+        Case(64, 4.0, 2.0, "gauss", 0.050),
+        Case(64, 5.5, 4.0, "power", 0.045),
     ),
     "test": (
         Case(64, 4.5, 3.0, "gauss", 0.028),

@@ -24,12 +24,12 @@ _TILT = 0.6
 def grid_of(
     lowest: float, nu: Float[Tensor, ""], box: Float[Tensor, ""] | None, k_max: float
 ) -> ShellGrid:
-    """Shells of one decay up to ``k_max``: from half the wavenumber of the box, or ``lowest``.
+    """Shells of one decay up to ``k_max``: from the wavenumber of the box, or ``lowest``.
 
     Raises:
         DataError: there is no room for four shells.
     """
-    bottom = lowest / RATIO**0.5 if box is None else math.pi / float(box)
+    bottom = lowest / RATIO**0.5 if box is None else 2 * math.pi / float(box)
     size = round(PER_OCTAVE * math.log2(k_max / bottom))
     if size < 4:
         raise DataError(f"k_max = {k_max:g} leaves no room for shells above {bottom:g}")

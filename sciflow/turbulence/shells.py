@@ -254,7 +254,7 @@ class ShellModel(nn.Module):
             k0: kinetic energy at ``t[0]``; None takes that of the spectrum.
             eps0: dissipation rate at ``t[0]``, the same. Where they are given the spectrum is
                 multiplied by a power of kappa that makes them exact.
-            box: side of the periodic box: shells begin at half of 2 pi / box, as E ~ kappa^4 at
+            box: side of the periodic box: shells begin at 2 pi / box, as E ~ kappa^4 at
                 most below the spectrum; without it they begin with the spectrum.
             k_max: largest resolved wavenumber, where the shells end; without it they go on, with
                 an exponential tail, until all dissipation is within them.
