@@ -141,12 +141,21 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """Figures that belong together; paragraphs of ``text`` are separated by an empty line."""
+    """Figures that belong together.
+
+    Attributes:
+        title: heading.
+        text: paragraphs, separated by an empty line.
+        entries: measured figures.
+        figures: pictures.
+        command: shell command that runs the full version of this part.
+    """
 
     title: str
     text: str = ""
     entries: tuple[Entry, ...] = ()
     figures: tuple[Figure, ...] = ()
+    command: str = ""
 
 
 @dataclass(frozen=True)

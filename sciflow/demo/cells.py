@@ -1,14 +1,8 @@
-"""Small, real versions of what sciflow does, each beside the value it should have.
-
-``sciflow demo`` (or ``make demo``) needs no download. It writes ``metrics.json``, the figures and
-one self-contained ``index.html``.
-"""
+"""Wasserstein Lagrangian flows: Gaussians, a gene network, and real cells where they are there."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +11,8 @@ import torch
 from sciflow import wlf
 from sciflow.am.coupling import exact_coupling
 from sciflow.data import find, read_cells
-from sciflow.errors import require
-from sciflow.report import Entry, Figure, Report, Section
+from sciflow.demo.setting import Clock, Setting, panels
+from sciflow.report import Entry, Figure, Section
 from sciflow.shapes import Float, Tensor
 from sciflow.systems import GaussianTransport, GeneNetwork
 from sciflow.train import Snapshots
@@ -26,45 +20,17 @@ from sciflow.wlf.evaluate import FLOOR, MIDPOINT, PREVIOUS, Evaluation
 
 logger = logging.getLogger(__name__)
 
-STEPS = 1000
+_STEPS = 1000
+_FULL = "sciflow wlf evaluate CELLS.h5ad --hold-out each"
 # Datasets of the embryoid-body time course, the larger first.
 _EMBRYOID_BODY = ("embryoid-body", "embryoid-body-subset")
-_FULL_RUN = "sciflow wlf evaluate CELLS.h5ad --hold-out each"
 
 
-def run(out: Path | str = "out", seed: int = 0, progress: bool = True) -> Path:
-    """Run the demonstration.
-
-    Args:
-        out: folder that is written.
-        seed: seed of everything in it.
-        progress: show progress bars.
-
-    Returns:
-        Path of the page.
-    """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)  # fails before the work rather than after it
-    options: dict[str, Any] = {"steps": STEPS, "device": "cpu", "progress": progress}
-    parts: list[tuple[str, Callable[[], Section]]] = [
-        ("optimal transport between Gaussians", lambda: _gaussians(out, seed, options)),
-        ("differentiating cells", lambda: _gene_network(out, seed, options)),
-    ]
-    data = next((path for path in map(find, _EMBRYOID_BODY) if path), None)
-    if data is None:
-        logger.info("embryoid-body data is neither in SCIFLOW_DATA nor in the cache; left out")
-    else:
-        parts.append(("embryoid body", lambda: _embryoid_body(out, data, seed, options)))
-    sections = []
-    for number, (title, part) in enumerate(parts, 1):
-        logger.info("%d/%d %s", number, len(parts), title)
-        sections.append(part())
-    return Report("sciflow", tuple(sections), command=_FULL_RUN).write(out)
-
-
-def _gaussians(out: Path, seed: int, options: dict[str, Any]) -> Section:
+def gaussians(setting: Setting) -> Section:
     """A flow between two Gaussians against the closed form."""
-    began = time.perf_counter()
+    from sciflow import plots
+
+    seed, clock = setting.seed, Clock(setting.seed)
     cov = torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
     mean = torch.tensor([2.0, 1.0], dtype=torch.float64)
     zero, unit = torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
@@ -72,7 +38,7 @@ def _gaussians(out: Path, seed: int, options: dict[str, Any]) -> Section:
     x = _normal(1024, seed)
     y = mean + _normal(1024, seed + 1) @ torch.linalg.cholesky(cov).T
     snapshots = Snapshots([x, y], [0.0, 1.0])
-    model = wlf.fit(snapshots, seed=seed, **options)
+    model = wlf.fit(snapshots, steps=setting.steps(_STEPS), **setting.options)
     generator = torch.Generator().manual_seed(seed)
     error = size = 0.0
     for t in torch.linspace(0.0, 1.0, 11).tolist():
@@ -80,9 +46,8 @@ def _gaussians(out: Path, seed: int, options: dict[str, Any]) -> Section:
         velocity = truth.velocity(t, points)
         error += float((model.velocity(t, points) - velocity).square().sum())
         size += float(velocity.square().sum())
-    seconds = time.perf_counter() - began
     source = "closed form: Olkin and Pukelsheim (1982), McCann (1997)"
-    shared: dict[str, Any] = {"source": source, "seed": seed, "seconds": seconds}
+    shared: dict[str, Any] = {"source": source} | clock.stop()
     entries = (
         Entry(
             "relative error of the velocity (L2)",
@@ -101,28 +66,34 @@ def _gaussians(out: Path, seed: int, options: dict[str, Any]) -> Section:
     )  # fmt: skip
     t = torch.linspace(0.0, 1.0, 21, dtype=torch.float64)
     paths = model.trajectories(x[:40], t)
-    plots, figure, ax = _figure(1)
+    figure, ax = panels(1)
     plots.trajectories(paths.t, paths.x, ax[0], background=snapshots, labels=("x", "y"))
     text = (
         "A Wasserstein Lagrangian flow is fitted to 1024 points of each of two Gaussians. Its "
         "velocity and its kinetic action are known in closed form."
     )
     picture = Figure.save(
-        figure, out, "gaussians.png",
+        figure, setting.out, "gaussians.png",
         "Straight paths of samples from a round Gaussian to an elongated one",
         "Paths of 40 samples. Optimal transport moves each on a straight line at constant speed.",
     )  # fmt: skip
-    return Section("Optimal transport between Gaussians", text, entries, (picture,))
+    return Section(
+        "Optimal transport between Gaussians", text, entries, (picture,),
+        command="pytest -m slow tests/wlf",
+    )  # fmt: skip
 
 
-def _gene_network(out: Path, seed: int, options: dict[str, Any]) -> Section:
+def gene_network(setting: Setting) -> Section:
     """Cells that choose between two fates, by a model whose velocity and growth are known."""
-    began = time.perf_counter()
+    from sciflow import plots
+
+    seed, clock = setting.seed, Clock(setting.seed)
+    options = {"steps": setting.steps(_STEPS)} | setting.options
     network = GeneNetwork()
     data = network.simulate(400, seed=seed)
     cells = data.snapshots
-    scores = wlf.evaluate(cells, seeds=(seed,), whiten=False, **options)
-    model = wlf.fit(cells, seed=seed, **options)
+    scores = _evaluated(cells, setting, whiten=False)
+    model = wlf.fit(cells, **options)
 
     # Truth for the velocity: the drift of the network, where cells travel from day 1 to day 2.
     pairs = exact_coupling(cells.samples[1], cells.samples[2])
@@ -137,8 +108,7 @@ def _gene_network(out: Path, seed: int, options: dict[str, Any]) -> Section:
     moved = model.trajectories(fresh.samples[0], ends).x[-1]
     fate, true_fate = (float((network.lineage(x) == 1).double().mean())
                        for x in (moved, fresh.samples[-1]))  # fmt: skip
-    seconds = time.perf_counter() - began
-    shared: dict[str, Any] = {"seed": seed, "seconds": seconds}
+    shared = clock.stop()
     entries = (
         *_score_entries(scores, **shared),
         Entry(
@@ -153,14 +123,14 @@ def _gene_network(out: Path, seed: int, options: dict[str, Any]) -> Section:
             tolerance=0.05, **shared,
         ),
     )  # fmt: skip
-    plots, figure, ax = _figure(2)
+    figure, ax = panels(2)
     labels = list(network.genes)
     t = torch.linspace(float(ends[0]), float(ends[1]), 33, dtype=torch.float64)
     plots.marginals(cells, ax[0], labels=labels, unit="days")
     paths = model.trajectories(cells.samples[0], t)
     plots.trajectories(paths.t, paths.x, ax[1], background=cells, labels=labels, unit="days")
     tree = Figure.save(
-        figure, out, "gene-network.png",
+        figure, setting.out, "gene-network.png",
         "Cells of five days forming a fork of two fates, and learned paths along the fork",
         "Left: simulated cells. Right: paths of the learned flow from the cells of day 0.",
     )  # fmt: skip
@@ -174,24 +144,39 @@ def _gene_network(out: Path, seed: int, options: dict[str, Any]) -> Section:
         "at the end). This flow conserves mass: it follows the composition of the population, "
         "and what growth adds to it appears as transport."
     )
-    figures = (tree, *_score_figures(out, "gene-network", scores, labels, "days"))
-    return Section("Differentiating cells of a known gene network", text, entries, figures)
+    figures = (tree, *_score_figures(setting.out, "gene-network", scores, labels, "days"))
+    return Section(
+        "Differentiating cells of a known gene network", text, entries, figures, command=_FULL
+    )
 
 
-def _embryoid_body(out: Path, path: Path, seed: int, options: dict[str, Any]) -> Section:
+def embryoid_body(setting: Setting) -> Section | None:
     """The embryoid-body time course, each interior time point hidden once."""
-    began = time.perf_counter()
+    path = next((path for path in map(find, _EMBRYOID_BODY) if path), None)
+    if path is None:
+        logger.info("embryoid-body data is neither in SCIFLOW_DATA nor in the cache; left out")
+        return None
+    clock = Clock(setting.seed)
     cells = read_cells(path, n_dims=5).snapshots()
-    scores = wlf.evaluate(cells, seeds=(seed,), **options)
-    entries = _score_entries(scores, seed=seed, seconds=time.perf_counter() - began)
+    scores = _evaluated(cells, setting)
+    entries = _score_entries(scores, **clock.stop())
     text = (
         f"{sum(cells.sizes)} cells of {len(cells)} sampling times (Moon et al. 2019), 5 principal "
         f"components. Scaler: {scores.rows[0].scaler}. Start: {scores.rows[0].start}. Two halves "
         f"of the same cells are {scores.row(FLOOR).w1:.3f} apart: no prediction can be expected "
         "to score much below that."
     )
-    figures = _score_figures(out, "embryoid-body", scores, ["PC1", "PC2"], "sampling time")
-    return Section("Embryoid body, leave one time point out", text, entries, tuple(figures))
+    figures = _score_figures(setting.out, "embryoid-body", scores, ["PC1", "PC2"], "sampling time")
+    return Section(
+        "Embryoid body, leave one time point out", text, entries, tuple(figures), command=_FULL
+    )
+
+
+def _evaluated(cells: Snapshots, setting: Setting, **options: Any) -> Evaluation:
+    shared = {name: x for name, x in setting.options.items() if name != "seed"}
+    return wlf.evaluate(
+        cells, seeds=(setting.seed,), steps=setting.steps(_STEPS), **shared, **options
+    )
 
 
 def _score_entries(scores: Evaluation, seed: int, seconds: float) -> tuple[Entry, ...]:
@@ -209,7 +194,9 @@ def _score_entries(scores: Evaluation, seed: int, seconds: float) -> tuple[Entry
 def _score_figures(
     out: Path, name: str, scores: Evaluation, labels: list[str], unit: str
 ) -> list[Figure]:
-    plots, figure, ax = _figure(2)
+    from sciflow import plots
+
+    figure, ax = panels(2)
     floors = {row.time: row.w1 for row in scores.rows if row.method == FLOOR}
     rows = [
         plots.ScoreRow(row.method, row.time, row.w1, floors[row.time], row.w1_std)
@@ -228,14 +215,6 @@ def _score_figures(
             "prediction, first two coordinates.",
         )
     ]  # fmt: skip
-
-
-def _figure(n: int) -> tuple[Any, Any, Any]:
-    """The plots, and a figure of ``n`` panels that belongs to no window."""
-    from sciflow import plots
-
-    figure = require("matplotlib.figure").Figure(figsize=(5.2 * n, 4.2), layout="constrained")
-    return plots, figure, figure.subplots(1, n, squeeze=False)[0]
 
 
 def _normal(n: int, seed: int) -> Float[Tensor, "n 2"]:
