@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.interpolate import CubicSpline
 
 from benchmarks.harness import conditions
 from sciflow import turbulence
@@ -67,19 +68,26 @@ def public(forecaster: turbulence.Forecaster) -> dict[str, Any]:
             "k": float(found.k[i] / k - 1),
             "eps": float(found.eps[i] / eps - 1),
         }
-    blast = read_blastnet(folder / "blastnet_hit2048/decay_k_eps.csv").since(5)
-    with torch.no_grad():
-        found = forecaster.forecast(blast.k[0], blast.eps[0], blast.nu, blast.t, box=blast.box)
-    rows["BLASTNet, largest"] = {
-        "k": float((found.k / blast.k - 1).abs().max()),
-        "eps": float((found.eps / blast.eps - 1).abs().max()),
-        "k in band": float(
-            ((blast.k > found.k_low) & (blast.k < found.k_high))[1:].double().mean()
-        ),
-        "eps in band": float(
-            ((blast.eps > found.eps_low) & (blast.eps < found.eps_high))[1:].double().mean()
-        ),
-    }
+    record = read_blastnet(folder / "blastnet_hit2048/decay_k_eps.csv")
+    blast = record.since(5)
+    # Its k falls faster than its eps says, by a tenth at first; a model that conserves energy
+    # cannot follow both.
+    fall = CubicSpline(record.t.log(), record.k.log())(blast.t[0].log(), 1)
+    for name, eps0 in (
+        ("BLASTNet, largest", blast.eps[0]),
+        ("BLASTNet from eps0 = -dk/dt, largest", float(-fall * blast.k[0] / blast.t[0])),
+    ):
+        with torch.no_grad():
+            found = forecaster.forecast(blast.k[0], eps0, blast.nu, blast.t, box=blast.box)
+        inside = {
+            "k": (blast.k > found.k_low) & (blast.k < found.k_high),
+            "eps": (blast.eps > found.eps_low) & (blast.eps < found.eps_high),
+        }
+        rows[name] = {
+            "k": float((found.k / blast.k - 1).abs().max()),
+            "eps": float((found.eps / blast.eps - 1).abs().max()),
+            **{f"{key} in band": float(x[1:].double().mean()) for key, x in inside.items()},
+        }
     return rows
 
 
