@@ -20,7 +20,7 @@ def decay(setting: Setting) -> Section:
     clock = Clock(setting.seed)
     spectrum = turbulence.PeakedSpectrum(peak=_PEAK)
     (run,) = turbulence.simulate(
-        _POINTS, _VISCOSITY, spectrum, [1000 + setting.seed], tau_max=2.0 * min(1, setting.effort),
+        _POINTS, _VISCOSITY, spectrum, [1000 + setting.seed], tau_max=max(0.1, 2.0 * setting.effort),
         device="cpu", name="simulation", progress=setting.progress,
     )  # fmt: skip
     forecaster = turbulence.pretrained()
