@@ -11,7 +11,7 @@ JOBS ?= 2
 # Networks as small as these gain nothing from a second thread.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: $(READY)
 	$(PY) -m sciflow.cli demo
@@ -27,6 +27,14 @@ lint: $(READY)
 
 bench: $(READY)
 	$(PY) -m benchmarks
+
+docs: $(VENV)/.docs
+	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+$(VENV)/.docs: $(READY)
+	$(PY) -m pip install -q -c constraints.txt -e ".[$(EXTRAS),docs]"
+	touch $@
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

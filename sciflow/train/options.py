@@ -14,7 +14,7 @@ class RunOptions:
     """Seed of all randomness of the fit."""
     device: str = "auto"
     """Torch device: "auto", "cpu", "cuda"."""
-    out: Path | None = None
+    out: Path | str | None = None
     """Folder for logs and checkpoints; None writes nothing."""
     log: str | None = "csv"
     """Log in that folder: "csv" or "tensorboard"."""

@@ -264,7 +264,7 @@ def _evaluate_fold(
         logger.info("held-out t = %g, seed %d", when[k], seed)
         fields = {**{f: getattr(settings, f) for f in settings.__dataclass_fields__}, "seed": seed}
         if settings.out is not None:
-            fields["out"] = settings.out / f"without-{k}-seed-{seed}"
+            fields["out"] = Path(settings.out) / f"without-{k}-seed-{seed}"
         began = time.perf_counter()
         model = fit(scaled, lagrangian, hold_out=(k,), **fields)
         if model.interrupted:  # a half-trained flow must not be scored
