@@ -109,15 +109,15 @@ def _wide(x: Any, n: int) -> Tensor:
 
 def _add(a: Any, b: Any) -> Triple:
     value = _value(a) + _value(b)
-    jacobian, laplacian = (
-        sum(parts)
-        for parts in zip(
-            *((_wide(x, value.ndim), x.laplacian) for x in (a, b) if _is_jet(x)), strict=True
-        )
+    n = value.ndim
+    if _is_jet(a) and _is_jet(b):
+        return value, _wide(a, n) + _wide(b, n), a.laplacian + b.laplacian
+    jet = a if _is_jet(a) else b
+    return (
+        value,
+        _wide(jet, n).expand(len(jet.jacobian), *value.shape),
+        jet.laplacian.expand(value.shape),
     )
-    assert isinstance(jacobian, Tensor) and isinstance(laplacian, Tensor)
-    full = (len(jacobian), *value.shape)
-    return value, jacobian.expand(full), laplacian.expand(value.shape)
 
 
 def _neg(x: Any) -> Triple:

@@ -68,10 +68,11 @@ class _Natural:
         params = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
         grads = torch.func.vmap(torch.func.grad(objective.log_density), (None, 0))(params, batch)
         rows = torch.cat([g.flatten(1) for g in grads.values()], 1)
-        good = torch.isfinite(rows).all(1, keepdim=True)
-        rows = torch.where(good, rows, 0.0)
-        rows = torch.where(good, rows - rows.sum(0) / good.sum().clamp(min=1), 0.0)
-        return rows / len(rows) ** 0.5
+        good = torch.isfinite(rows.sum(1))  # one pass: these are the largest arrays of a step
+        rows[~good] = 0.0
+        rows -= rows.sum(0) / good.sum().clamp(min=1)
+        rows[~good] = 0.0
+        return rows.mul_(len(rows) ** -0.5)
 
     def move(self, objective: Any, direction: Tensor) -> float:
         """Step along ``direction`` at the rate of the schedule, no further than ``trust``.
