@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,35 +11,47 @@ import torch
 
 from sciflow.shapes import Float, Tensor
 from sciflow.train import Engine, History, RunOptions, Trainer
-from sciflow.train.natural import DampedFisher, Spring
+from sciflow.train.kronecker import KroneckerFisher
+from sciflow.train.natural import LARGEST, DampedFisher, Spring
 from sciflow.train.settings import DTYPES
 from sciflow.train.update import Update
 from sciflow.wqmc.ansatz import ANSAETZE, Wavefunction
 from sciflow.wqmc.evaluate import Evaluation, equilibrated, evaluate
+from sciflow.wqmc.hartree_fock import pretrain
 from sciflow.wqmc.molecule import Molecule
 from sciflow.wqmc.objective import GroundStateEnergy
 from sciflow.wqmc.physics import Coulomb, local_energy
 from sciflow.wqmc.sampling import ElectronWalkers
 
-OPTIMIZERS = ("spring", "fisher", "adam")
+OPTIMIZERS = ("spring", "fisher", "kronecker", "adam")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(RunOptions):
     """Settings of a fit."""
 
-    steps: int = 500
+    steps: int = 1000
     """Updates of the wave function."""
     batch_size: int = 256
-    """Walkers."""
-    optimizer: Literal["auto", "spring", "fisher", "adam"] = "auto"
+    """Walkers, over all processes together."""
+    optimizer: Literal["auto", "spring", "fisher", "kronecker", "adam"] = "auto"
     """"spring" (natural gradient by the Gram matrix of the batch; for the metric fisher-rao only),
-    "fisher" (natural gradient by a dense averaged Fisher matrix) or "adam"; "auto" takes spring
-    for fisher-rao and fisher for the other metrics."""
+    "fisher" (by an averaged Fisher matrix; dense for small networks), "kronecker" (by its Kronecker
+    factors) or "adam"; "auto" takes spring for fisher-rao; otherwise fisher for small networks
+    and kronecker for large ones."""
     lr: float | None = None
-    """Learning rate at the start; None takes 0.1 (natural gradient) or 0.002 (adam)."""
-    ema: float = 0.98
-    """Decay per step of the running average of the parameters that the fit returns."""
+    """Learning rate at the start, which falls as lr / (1 + step / 500); None takes 0.1 (natural
+    gradient) or 0.002 (adam)."""
+    damping: float | None = None
+    """Added to the eigenvalues of the Fisher matrix of log psi^2; None takes 0.004."""
+    trust: float | None = None
+    """Largest Euclidean length of an update; None takes 0.3."""
+    ema: float = 0.998
+    """Decay per step of the running average of the parameters that the fit returns; it never
+    reaches back further than about a ninth of the steps."""
+    hartree_fock: bool = False
+    """Pretrain the orbitals to those of Hartree-Fock (needs pyscf, the extra qmc) instead of
+    starting from the built-in Hueckel orbitals."""
     velocity: Literal["tanh", "sign", "l2", "clip"] = "tanh"
     """Velocity of walkers by the gradient of the local energy, for wasserstein and joint."""
     determinants: int = 4
@@ -47,16 +60,16 @@ class FitOptions(RunOptions):
     """Width of the network."""
     depth: int = 2
     """Number of layers of the network."""
-    sampler: Literal["metropolis", "langevin"] = "metropolis"
-    """Moves of the walkers."""
+    sampler: Literal["metropolis", "one-electron", "langevin"] = "metropolis"
+    """Moves of the walkers: all electrons, one after the other, or with drift (MALA)."""
     moves: int = 10
-    """Moves of all electrons per update."""
+    """Moves per update."""
     burn_in: int = 200
     """Moves before the first update."""
     evaluation_walkers: int = 1024
     """Fresh walkers of the final evaluation."""
-    evaluation_batches: int = 16
-    """Local energies of each of them, five moves apart."""
+    evaluation_batches: int = 64
+    """Local energies of each of them, ten moves apart."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating type of the network; determinants and the evaluation are always in float64."""
 
@@ -128,20 +141,26 @@ def fit(
     molecule: Molecule | str,
     metric: str = "fisher-rao",
     ansatz: str = "ferminet",
+    start: Wavefunction | None = None,
     **options: Any,
 ) -> GroundState:
     """Find the ground state of a molecule by variational Monte Carlo.
+
+    Under torchrun the walkers are shared by all processes, which make the same updates.
 
     Args:
         molecule: nuclei, charge and spin, or a name such as ``"LiH"``.
         metric: "fisher-rao" (the usual natural gradient), "wasserstein" or "joint".
         ansatz: "ferminet" or "psiformer".
+        start: wave function to begin with, of the same atoms elsewhere and the same sizes.
         options: fields of `FitOptions`.
 
     Raises:
-        ValueError: an unknown name, an option out of range, or spring with a metric that it cannot
-            follow.
-        TrainingError: more than 1 % of the local energies are not finite.
+        ValueError: an unknown name, an option out of range, spring with a metric that it cannot
+            follow, or a start that does not fit.
+        TrainingError: more than 1 % of the local energies are not finite; the last checkpoint is
+            in ``out``.
+        MissingPackageError: ``hartree_fock`` without pyscf.
 
     Example:
         >>> result = fit("He", steps=300)  # doctest: +SKIP
@@ -150,22 +169,21 @@ def fit(
     settings = FitOptions(**options)
     if isinstance(molecule, str):
         molecule = Molecule(molecule)
-    if ansatz not in ANSAETZE:
-        raise ValueError(f"ansatz must be one of {', '.join(ANSAETZE)}; got {ansatz!r}")
-    device = Engine.start(settings.device).device
-    generator = torch.Generator("cpu").manual_seed(settings.seed)
-    psi = ANSAETZE[ansatz](
-        molecule,
-        determinants=settings.determinants,
-        width=settings.width,
-        depth=settings.depth,  # type: ignore[call-arg]
-        generator=generator,
-    ).to(device, DTYPES[settings.dtype])
-    objective = GroundStateEnergy(psi, metric, settings.velocity)
-    update, lr = _update(settings, metric)
-
-    walk = torch.Generator(device).manual_seed(settings.seed + 1)
-    walkers = ElectronWalkers(psi, settings.batch_size, walk, settings.sampler, settings.moves)
+    engine = Engine.start(settings.device)
+    psi = _wavefunction(molecule, ansatz, settings, start).to(
+        engine.device, DTYPES[settings.dtype]
+    )
+    size = sum(p.numel() for p in psi.parameters())
+    update, lr = _update(settings, metric, size)
+    if settings.batch_size % engine.world:
+        raise ValueError(
+            f"batch_size = {settings.batch_size} is not a multiple of the {engine.world} processes"
+        )
+    walk = engine.generator(settings.seed, engine.device, 2, engine.rank)
+    walkers = ElectronWalkers(
+        psi, settings.batch_size // engine.world, walk, settings.sampler, settings.moves
+    )
+    objective = GroundStateEnergy(psi, metric, settings.velocity, walkers.figures)
     for _ in range(-(-settings.burn_in // settings.moves)):
         walkers.sample(1, walk)
     trainer = Trainer(
@@ -180,6 +198,7 @@ def fit(
         log=settings.log,
         decay="constant" if isinstance(update, Update) else "cosine",
         update=update,
+        checkpoint_every=100,
         progress=settings.progress,
     )
     result = trainer.fit(objective, walkers, resume=settings.resume)
@@ -195,7 +214,77 @@ def fit(
     return GroundState(model, measured, result.history, result.interrupted)
 
 
-def _update(settings: FitOptions, metric: str) -> tuple[str | Update, float]:
+def curve(
+    molecules: Sequence[Molecule],
+    metric: str = "fisher-rao",
+    ansatz: str = "ferminet",
+    later_steps: int | None = None,
+    **options: Any,
+) -> list[GroundState]:
+    """Ground states along a path of geometries, each begun from the one before.
+
+    Args:
+        molecules: the same atoms at different places, neighbours in order.
+        metric: as for `fit`.
+        ansatz: as for `fit`.
+        later_steps: updates from the second geometry on; None takes a quarter of ``steps``.
+        options: fields of `FitOptions`; the run of each geometry has a folder in ``out``.
+
+    Raises:
+        ValueError: there is no molecule, or they differ in more than positions.
+
+    Example:
+        >>> bonds = [Molecule("H2", [[0, 0, 0], [0, 0, r]]) for r in (1.2, 1.4)]
+        >>> results = curve(bonds, steps=500)  # doctest: +SKIP
+    """
+    if not molecules:
+        raise ValueError("molecules is empty; expected at least one geometry")
+    settings = FitOptions(**options)
+    found: list[GroundState] = []
+    for k, molecule in enumerate(molecules):
+        own = dict(options)
+        if k:
+            own["steps"] = later_steps or max(1, settings.steps // 4)
+        if settings.out is not None:
+            own["out"] = Path(settings.out) / f"{k:02d}"
+        start = found[-1].wavefunction if found else None
+        found.append(fit(molecule, metric, ansatz, start, **own))
+    return found
+
+
+def _wavefunction(
+    molecule: Molecule, ansatz: str, settings: FitOptions, start: Wavefunction | None
+) -> Wavefunction:
+    """The wave function to train.
+
+    Raises:
+        ValueError: an unknown ansatz, or a start that does not fit.
+    """
+    if ansatz not in ANSAETZE:
+        raise ValueError(f"ansatz must be one of {', '.join(ANSAETZE)}; got {ansatz!r}")
+    psi = ANSAETZE[ansatz](
+        molecule,
+        determinants=settings.determinants,
+        width=settings.width,
+        depth=settings.depth,  # type: ignore[call-arg]
+        generator=torch.Generator("cpu").manual_seed(settings.seed),
+    )
+    if start is None:
+        return pretrain(psi, settings.seed) if settings.hartree_fock else psi
+    for name, value, own in (
+        ("ansatz", start.name, psi.name),
+        ("atoms", start.molecule.symbols, molecule.symbols),
+        ("charge", start.molecule.charge, molecule.charge),
+        ("spin", start.molecule.spin, molecule.spin),
+        ("sizes", start.config, psi.config),
+    ):
+        if value != own:
+            raise ValueError(f"start has the {name} {value}; expected {own}")
+    psi.load_state_dict(start.state_dict())
+    return psi
+
+
+def _update(settings: FitOptions, metric: str, size: int) -> tuple[str | Update, float]:
     """The update and its rate.
 
     Raises:
@@ -213,4 +302,8 @@ def _update(settings: FitOptions, metric: str) -> tuple[str | Update, float]:
     lr = settings.lr or (0.002 if name == "adam" else 0.1)
     if name == "adam":
         return name, lr
-    return (Spring(lr=lr) if name == "spring" else DampedFisher(lr=lr)), lr
+    if name == "fisher" and size > LARGEST:
+        name = "kronecker"
+    kind = {"spring": Spring, "fisher": DampedFisher, "kronecker": KroneckerFisher}[name]
+    damping = 4e-3 if settings.damping is None else settings.damping
+    return kind(lr=lr, damping=damping, trust=settings.trust or 0.3), lr

@@ -141,6 +141,22 @@ class Wavefunction(nn.Module, ABC):
 
     def sign_log(self, x: Any) -> tuple[Tensor, Any]:
         """Sign and log|psi| without the check of the shape, of a tensor or a local jet."""
+        matrices, nuclear, h = self.orbitals(x)
+        signs, logs = torch.linalg.slogdet(matrices)
+        top = (logs.value if isinstance(logs, Jet) else logs).detach().amax(-1, keepdim=True)
+        total = (torch.exp(logs - top) * signs).sum(-1)
+        sign = torch.sign(total.value if isinstance(total, Jet) else total)
+        log = torch.log(torch.abs(total)) + top[..., 0]
+        smooth = spread(nuclear) + h @ self.jastrow + self._electron_cusp(x)
+        return sign, log + smooth.sum((-2, -1)).double()
+
+    def orbitals(self, x: Any) -> tuple[Any, Any, Any]:
+        """What the determinants are made of.
+
+        Returns:
+            the matrices (B, K, N electrons, N orbitals) in float64, the exponent of the
+            electron-nucleus cusp of each electron (B, N, 1), and the network's h (B, N, width).
+        """
         d = x.unsqueeze(-2) - self.nuclei  # (B, N, A, 3)
         r2 = d.square().sum(-1)
         ro = torch.sqrt(r2 + self.softness.square())
@@ -148,22 +164,13 @@ class Wavefunction(nn.Module, ABC):
         stretch = torch.log1p(rs)
         directions = (d * (stretch / rs).unsqueeze(-1)).flatten(-2)
         h = self.network(torch.cat([directions, stretch], -1), x)
-
         phi = spread(self._slater(d, ro)) + spread(self._envelope(ro)) * self._by_spin(
             h, self.heads
         )
         # (B, N electrons, K N) -> (B, K, N, N), in double precision from here on.
         matrices = phi.unflatten(-1, self.shape).transpose(-3, -2).double()
-        signs, logs = torch.linalg.slogdet(matrices)
-        top = (logs.value if isinstance(logs, Jet) else logs).detach().amax(-1, keepdim=True)
-        total = (torch.exp(logs - top) * signs).sum(-1)
-        sign = torch.sign(total.value if isinstance(total, Jet) else total)
-        log = torch.log(torch.abs(total)) + top[..., 0]
-
         nuclear = ((torch.sqrt(r2) - ro) * -self.charges).sum(-1).unsqueeze(-1)
-        smooth = spread(nuclear) + h @ self.jastrow
-        smooth = smooth + self._electron_cusp(x)
-        return sign, log + smooth.sum((-2, -1)).double()
+        return matrices, nuclear, h
 
     def _by_spin(self, y: Any, weights: Tensor) -> Any:
         """``y`` (B, N, m) times the weights (2, m, K N) of the spin of each electron."""
