@@ -1,8 +1,8 @@
 """Natural-gradient updates: steps of equal size in the model's density, not in its parameters.
 
 The metric is the Fisher information of a density q, ``F = E[o o^T]`` with ``o = grad log q``
-centred, estimated from per-sample gradients (`torch.func`). Under torchrun every process brings its
-share of the samples, and all make the same step.
+centred, estimated from per-sample gradients (`torch.func`). Under torchrun every process brings
+its share of the samples, and all make the same step.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class NaturalUpdate:
         params = list(trainable(objective).values())
         with torch.no_grad():
             for p, part in zip(params, step.split([p.numel() for p in params]), strict=True):
-                p += part.view_as(p).to(p)
+                p.add_(part.view_as(p).to(p))
         return norm
 
 

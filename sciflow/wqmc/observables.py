@@ -82,7 +82,7 @@ def zero_variance(
 
     The bare force Z (x - R) / r^3 has infinite variance. With Q = Z sum_i (x_i - R) / r_i, the
     change of log psi when cusps follow the nucleus, its mean is that of
-    ``F = grad Q . grad log|psi|`` (J. Chem. Phys. 119, 10536 (2003), eqs. 22 and 46), to which
+    ``F = grad Q . grad log|psi|`` (J. Chem. Phys. 119, 10536 (2003)), to which
     ``-2 (E_loc - E) Q`` adds what the wave function changes by moving.
 
     Args:
@@ -122,7 +122,7 @@ class Density(NamedTuple):
         error: its standard error.
     """
 
-    edges: tuple[Tensor, Tensor, Tensor]
+    edges: tuple[Tensor, ...]
     value: Float[Tensor, "nx ny nz"]
     error: Float[Tensor, "nx ny nz"]
 

@@ -1,26 +1,25 @@
-"""Fitting a ground state: settings, the call, and what it returns."""
+"""Fitting a ground state: settings, one geometry, a path of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from sciflow.shapes import Float, Tensor
-from sciflow.train import Engine, History, RunOptions, Trainer
+from sciflow.train import Engine, RunOptions, Trainer
 from sciflow.train.kronecker import KroneckerFisher
 from sciflow.train.natural import LARGEST, DampedFisher, Spring
 from sciflow.train.settings import DTYPES
 from sciflow.train.update import Update
 from sciflow.wqmc.ansatz import ANSAETZE, Wavefunction
-from sciflow.wqmc.evaluate import Evaluation, equilibrated, evaluate
+from sciflow.wqmc.evaluate import evaluate
+from sciflow.wqmc.ground_state import GroundState
 from sciflow.wqmc.hartree_fock import pretrain
 from sciflow.wqmc.molecule import Molecule
 from sciflow.wqmc.objective import GroundStateEnergy
-from sciflow.wqmc.physics import Coulomb, local_energy
 from sciflow.wqmc.sampling import ElectronWalkers
 
 OPTIMIZERS = ("spring", "fisher", "kronecker", "adam")
@@ -36,9 +35,9 @@ class FitOptions(RunOptions):
     """Walkers, over all processes together."""
     optimizer: Literal["auto", "spring", "fisher", "kronecker", "adam"] = "auto"
     """"spring" (natural gradient by the Gram matrix of the batch; for the metric fisher-rao only),
-    "fisher" (by an averaged Fisher matrix; dense for small networks), "kronecker" (by its Kronecker
-    factors) or "adam"; "auto" takes spring for fisher-rao; otherwise fisher for small networks
-    and kronecker for large ones."""
+    "fisher" (by an averaged Fisher matrix; dense for small networks), "kronecker" (by its
+    Kronecker factors) or "adam"; "auto" takes spring for fisher-rao and fisher otherwise, which
+    goes over to kronecker where the network is large."""
     lr: float | None = None
     """Learning rate at the start, which falls as lr / (1 + step / 500); None takes 0.1 (natural
     gradient) or 0.002 (adam)."""
@@ -72,69 +71,6 @@ class FitOptions(RunOptions):
     """Local energies of each of them, ten moves apart."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating type of the network; determinants and the evaluation are always in float64."""
-
-
-@dataclass(frozen=True)
-class GroundState:
-    """A fitted wave function and its energy.
-
-    Attributes:
-        wavefunction: psi; called on x (B, N, 3) [bohr] it gives (sign, log|psi|).
-        evaluation: energy by fresh walkers with frozen parameters.
-        history: energy and variance [hartree, hartree^2] of each logged step; energies of training
-            walkers, which lag behind the parameters: report ``energy`` instead.
-        interrupted: whether Ctrl-C ended the fit.
-    """
-
-    wavefunction: Wavefunction
-    evaluation: Evaluation
-    history: History = field(repr=False)
-    interrupted: bool = False
-
-    @property
-    def energy(self) -> float:
-        """Mean local energy [hartree]."""
-        return self.evaluation.energy
-
-    @property
-    def error(self) -> float:
-        """Standard error of the energy [hartree]."""
-        return self.evaluation.error
-
-    @property
-    def variance(self) -> float:
-        """Variance of the local energy [hartree^2]."""
-        return self.evaluation.variance
-
-    def local_energy(self, x: Float[Tensor, "batch electron 3"]) -> Float[Tensor, "batch"]:
-        """E_loc [hartree] at ``x`` (B, N, 3) [bohr], electrons of spin up first.
-
-        Raises:
-            ValueError: ``x`` has another shape or entries that are not finite.
-        """
-        psi = self.wavefunction
-        if x.ndim != 3 or x.shape[1:] != (psi.molecule.n_electrons, 3):
-            expected = f"(B, {psi.molecule.n_electrons}, 3)"
-            raise ValueError(f"x has shape {tuple(x.shape)}; expected {expected}")
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError("x has entries that are not finite numbers")
-        with torch.no_grad():
-            return local_energy(psi.log_psi, Coulomb(psi.molecule), x.to(psi.slater)).energy
-
-    def sample(self, n: int, seed: int = 0, burn_in: int = 300) -> Float[Tensor, "n electron 3"]:
-        """``n`` independent samples of psi^2 in float64 (n, N, 3) [bohr].
-
-        Args:
-            n: number of samples, each by a walker of its own.
-            seed: of their walk.
-            burn_in: moves of each walker.
-        """
-        source, _ = equilibrated(self.wavefunction, n, burn_in, 5, seed, "metropolis")
-        return source.x
-
-    def save(self, path: str | Path) -> Path:
-        """Write the wave function; `sciflow.wqmc.load` reads it."""
-        return self.wavefunction.save(path)
 
 
 def fit(

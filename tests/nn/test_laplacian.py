@@ -116,7 +116,9 @@ def test_features_of_pairs_against_the_hessian_of_torch_func():
     def f(x):
         d = differences(x)
         r = torch.sqrt(d.square().sum(-1, keepdim=True) + 0.5)
-        pairs = torch.tanh(F.linear(torch.cat([d, r], -1), torch.cat([W, C[:1, :1].expand(4, 1)], 1)))
+        pairs = torch.tanh(
+            F.linear(torch.cat([d, r], -1), torch.cat([W, C[:1, :1].expand(4, 1)], 1))
+        )
         mixed = convolve(pairs, torch.tanh(F.linear(x, W)))
         return (mixed.square() @ W).sum((-2, -1)).exp()
 
