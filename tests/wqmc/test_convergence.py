@@ -1,4 +1,4 @@
-"""Ground-state energies of atoms and molecules at default settings, against the literature.
+"""Ground-state energies of atoms and molecules against the literature, by default settings.
 
 ``pytest -m slow tests/wqmc --log-cli-level=INFO`` shows errors and CPU seconds of three seeds. The
 energies are those of frozen parameters and fresh walkers; a bound is for the median error.
@@ -14,16 +14,16 @@ from sciflow import wqmc
 
 logger = logging.getLogger(__name__)
 
-# Exact non-relativistic energies [hartree] (Kolos and Wolniewicz 1968; Puchalski and Pachucki 2006;
-# Cencek and Rychlewski 2000; Chakravorty et al. 1993), bound of the error [mHa], options.
+# Exact non-relativistic energies [hartree] (Kolos and Wolniewicz 1968; Puchalski and Pachucki
+# 2006; Cencek and Rychlewski 2000; Chakravorty et al. 1993), bound of the error [mHa], steps.
 CASES = {
-    "H": (-0.5, 0.1, {"steps": 300}),
-    "He": (-2.903724, 0.5, {}),
-    "H2": (-1.174476, 0.5, {}),
-    "Li": (-7.478060, 1.0, {}),
-    "LiH": (-8.070548, 2.0, {}),
-    "Be": (-14.667356, 2.0, {}),
-    "B": (-24.65391, 5.0, {"steps": 1500}),
+    "H": (-0.5, 0.1, 300),
+    "He": (-2.903724, 0.5, 600),
+    "H2": (-1.174476, 0.5, 600),
+    "Li": (-7.478060, 1.0, 1000),
+    "LiH": (-8.070548, 2.0, 1500),
+    "Be": (-14.667356, 2.0, 1000),
+    "B": (-24.65391, 5.0, 1500),
 }
 SEEDS = (0, 1, 2)
 
@@ -31,11 +31,11 @@ SEEDS = (0, 1, 2)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_energy(name):
-    exact, bound, options = CASES[name]
+    exact, bound, steps = CASES[name]
     errors = []
     for seed in SEEDS:
         start = time.process_time()
-        result = wqmc.fit(name, seed=seed, progress=False, device="cpu", **options)
+        result = wqmc.fit(name, seed=seed, steps=steps, progress=False, device="cpu")
         seconds = time.process_time() - start
         found = result.evaluation
         errors.append(1e3 * (found.energy - exact))
