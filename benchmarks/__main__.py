@@ -15,6 +15,7 @@ BENCHMARKS = {
     "particles": "benchmarks.particles",
     "single_cell": "benchmarks.single_cell",
     "turbulence": "benchmarks.turbulence",
+    "wqmc": "benchmarks.wqmc",
 }
 
 

@@ -20,6 +20,7 @@ from sciflow.cli.molecules import nct_molecule, nct_simulate
 from sciflow.cli.nct import nct_fit
 from sciflow.cli.transport import am_fit, wlf_evaluate, wlf_fit, wlf_predict
 from sciflow.cli.turbulence import turbulence_fit, turbulence_forecast, turbulence_simulate
+from sciflow.cli.wqmc import wqmc_evaluate, wqmc_fit
 
 
 def _data_list() -> type:
@@ -135,6 +136,8 @@ VERBS: dict[str, Verb] = {
     "wlf fit": Verb("fit a flow of least action through cells at several times", wlf_fit),
     "wlf predict": Verb("move cells to other times with a fitted model", wlf_predict),
     "wlf evaluate": Verb("score predictions of held-out times", wlf_evaluate),
+    "wqmc fit": Verb("find the ground state of an atom or molecule", wqmc_fit),
+    "wqmc evaluate": Verb("measure energy, dipole and forces of a ground state", wqmc_evaluate),
     "data list": Verb("list the named data sets", _data_list),
     "data fetch": Verb("download named data sets", _data_fetch),
     "data path": Verb("print the file of a data set", _data_path),

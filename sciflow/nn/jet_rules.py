@@ -109,15 +109,15 @@ def _wide(x: Any, n: int) -> Tensor:
 
 def _add(a: Any, b: Any) -> Triple:
     value = _value(a) + _value(b)
-    jacobian, laplacian = (
-        sum(parts)
-        for parts in zip(
-            *((_wide(x, value.ndim), x.laplacian) for x in (a, b) if _is_jet(x)), strict=True
-        )
+    n = value.ndim
+    if _is_jet(a) and _is_jet(b):
+        return value, _wide(a, n) + _wide(b, n), a.laplacian + b.laplacian
+    jet = a if _is_jet(a) else b
+    return (
+        value,
+        _wide(jet, n).expand(len(jet.jacobian), *value.shape),
+        jet.laplacian.expand(value.shape),
     )
-    assert isinstance(jacobian, Tensor) and isinstance(laplacian, Tensor)
-    full = (len(jacobian), *value.shape)
-    return value, jacobian.expand(full), laplacian.expand(value.shape)
 
 
 def _neg(x: Any) -> Triple:
@@ -179,13 +179,18 @@ def _matmul(a: Any, b: Any) -> Triple:
         return _each(a, lambda x: x @ b)
     if not _is_jet(a):
         return _each(b, lambda x: a @ x)
-    # One product over (D, k) for the sum over coordinates, instead of D products.
-    left = a.jacobian.movedim(0, -2).flatten(-2)
-    right = b.jacobian.movedim(0, -3).flatten(-3, -2)
+    # Rows of all D derivatives side by side: few large products instead of D small ones.
+    left = a.jacobian.movedim(0, -2).contiguous()  # (..., m, D, k)
+    right = b.jacobian.mT.movedim(0, -2).contiguous()  # (..., n, D, k)
+    size = len(a.jacobian)
+    first = (left.flatten(-3, -2) @ b.value).unflatten(-2, (-1, size)).movedim(-2, 0)
+    second = (right.flatten(-3, -2) @ a.value.mT).unflatten(-2, (-1, size)).movedim(-2, 0).mT
     return (
         a.value @ b.value,
-        a.jacobian @ b.value + a.value @ b.jacobian,
-        a.laplacian @ b.value + 2 * (left @ right) + a.value @ b.laplacian,
+        first + second,
+        a.laplacian @ b.value
+        + 2 * (left.flatten(-2) @ right.flatten(-2).mT)
+        + a.value @ b.laplacian,
     )
 
 

@@ -24,14 +24,15 @@ class Jet:
         value: shape (...).
         jacobian: shape (D, ...), derivatives along D coordinates.
         laplacian: shape (...), sum of the second derivatives along the D coordinates.
-        local: the D coordinates are those of the particle that the entry belongs to (particles on
-            the last axis but one), not those of all particles; see `spread`.
+        frame: whose D coordinates. "all": of all particles; "particle": of the one that the entry
+            belongs to (last axis but one), see `spread`; "pair": the displacement of the two
+            particles that it belongs to (the two axes before the last), see `differences`.
     """
 
     def __init__(
-        self, value: Tensor, jacobian: Tensor, laplacian: Tensor, local: bool = False
+        self, value: Tensor, jacobian: Tensor, laplacian: Tensor, frame: str = "all"
     ) -> None:
-        self.value, self.jacobian, self.laplacian, self.local = value, jacobian, laplacian, local
+        self.value, self.jacobian, self.laplacian, self.frame = value, jacobian, laplacian, frame
 
     @property
     def shape(self) -> torch.Size:
@@ -112,17 +113,18 @@ def apply(name: str, *args: Any, **kwargs: Any) -> Any:
 
     Raises:
         NotImplementedError: there is no rule for this function.
-        ValueError: local jets meet jets in the coordinates of all particles.
+        ValueError: jets in different coordinates meet.
     """
     jets = [x for x in _leaves(args) if isinstance(x, Jet)]
-    local = jets[0].local
-    if any(jet.local is not local for jet in jets):
-        raise ValueError(f"{name} of a local jet and a spread one: call spread on the local one")
+    frame = jets[0].frame
+    if any(jet.frame != frame for jet in jets):
+        frames = " and ".join(sorted({jet.frame for jet in jets}))
+        raise ValueError(f"{name} of jets in the frames {frames}: call spread or convolve first")
     if name in CHAIN:
         (x,) = args
         y, first, second = CHAIN[name](x.value)
         laplacian = first * x.laplacian + second * x.jacobian.square().sum(0)
-        return Jet(y, first * x.jacobian, laplacian, local)
+        return Jet(y, first * x.jacobian, laplacian, frame)
     if name not in RULES:
         raise NotImplementedError(
             f"the forward Laplacian has no rule for torch.{name}; write the network without it, "
@@ -131,9 +133,9 @@ def apply(name: str, *args: Any, **kwargs: Any) -> Any:
     result = RULES[name](*args, **kwargs)
     if name.endswith("slogdet"):
         sign, *parts = result
-        return SignLog(sign, Jet(parts[0], parts[1], parts[2], local))
+        return SignLog(sign, Jet(parts[0], parts[1], parts[2], frame))
     value, jacobian, laplacian = result
-    return Jet(value, jacobian, laplacian, local)
+    return Jet(value, jacobian, laplacian, frame)
 
 
 def _leaves(args: Any) -> list[Any]:
@@ -141,12 +143,12 @@ def _leaves(args: Any) -> list[Any]:
 
 
 def spread(x: Any) -> Any:
-    """A local jet as one in the coordinates of all particles; anything else as it is.
+    """A jet of one particle each as one in the coordinates of all; anything else as it is.
 
     A network calls it on per-particle features, (..., particle, feature), before it mixes
     particles; until then it is spared the derivatives that are zero.
     """
-    if not (isinstance(x, Jet) and x.local):
+    if not (isinstance(x, Jet) and x.frame == "particle"):
         return x
     dim, n = len(x.jacobian), x.shape[-2]
     one = torch.eye(n, dtype=x.dtype, device=x.value.device)
@@ -155,6 +157,51 @@ def spread(x: Any) -> Any:
     full = (x.jacobian.unsqueeze(0) * one.view(shape)).flatten(0, 1)
     assert len(full) == n * dim
     return Jet(x.value, full, x.laplacian)
+
+
+def differences(x: Any) -> Any:
+    """Displacements ``x_i - x_j`` of coordinates x (..., N, d), shape (..., N, N, d).
+
+    A network derives features of pairs from them, and `convolve` brings these to the particles:
+    until then d coordinates do for all N d.
+
+    Args:
+        x: the coordinates themselves, a tensor or the jet that `forward_laplacian` gives to f.
+    """
+    if not isinstance(x, Jet):
+        return x.unsqueeze(-2) - x.unsqueeze(-3)
+    value = x.value.unsqueeze(-2) - x.value.unsqueeze(-3)
+    n, dim = value.shape[-2:]
+    one = torch.eye(dim, dtype=x.dtype, device=value.device).view(dim, *[1] * x.ndim, dim)
+    others = 1 - torch.eye(n, dtype=x.dtype, device=value.device)  # x_i - x_i does not move
+    jacobian = (one * others.unsqueeze(-1)).expand(dim, *value.shape)
+    return Jet(value, jacobian, torch.zeros_like(value), "pair")
+
+
+def convolve(pairs: Any, x: Any) -> Any:
+    """``sum_j pairs_ij x_j``, in the coordinates of all particles.
+
+    Args:
+        pairs: features of pairs (..., N, N, c), of `differences`.
+        x: features of particles (..., N, c) that were not yet mixed, or a constant.
+    """
+    if not isinstance(pairs, Jet):
+        return (pairs * x.unsqueeze(-3)).sum(-2)
+    if not isinstance(x, Jet):
+        x = x.expand(*pairs.shape[:-2], -1)
+        still = x.new_zeros(()).expand(len(pairs.jacobian), *x.shape)
+        x = Jet(x, still, still[0], "particle")
+    f, df = pairs.value, pairs.jacobian
+    y = x.value.unsqueeze(-3)
+    dy, lap_y = x.jacobian.unsqueeze(-3), x.laplacian.unsqueeze(-3)
+    flux = df * y
+    # A displacement moves with i and against j; x_j with j.
+    towards = (f * dy - flux).movedim(-2, 0)  # (j, d, ..., i, c)
+    n = len(towards)
+    one = torch.eye(n, dtype=y.dtype, device=y.device).view(n, *[1] * (towards.ndim - 3), n, 1)
+    jacobian = towards + one * flux.sum(-2)
+    laplacian = 2 * (pairs.laplacian * y - (df * dy).sum(0)) + f * lap_y
+    return Jet((f * y).sum(-2), jacobian.flatten(0, 1), laplacian.sum(-2))
 
 
 class Derivatives(NamedTuple):
@@ -177,8 +224,8 @@ def forward_laplacian(
     """Value, gradient and Laplacian of ``f`` by one forward sweep.
 
     Args:
-        f: takes x (B, N, d) as tensor or local jet and returns (B,); it must call `spread` before
-            it mixes particles, and use functions that have a rule.
+        f: takes x (B, N, d) as a tensor or a jet of each particle and returns (B,); it must call
+            `spread` or `convolve` where it mixes particles, and use functions that have a rule.
         x: coordinates (B, N, d). A graph through them is kept, so that the result can be
             differentiated once more.
 
@@ -193,11 +240,11 @@ def forward_laplacian(
     """
     batch, n, dim = x.shape
     seed = torch.eye(dim, dtype=x.dtype, device=x.device).view(dim, 1, 1, dim)
-    result = f(Jet(x, seed.expand(dim, batch, n, dim), torch.zeros_like(x), local=True))
-    if not isinstance(result, Jet) or result.local or result.shape != (batch,):
+    result = f(Jet(x, seed.expand(dim, batch, n, dim), torch.zeros_like(x), "particle"))
+    if not isinstance(result, Jet) or result.frame != "all" or result.shape != (batch,):
         raise ValueError(
             f"f must return a jet of shape ({batch},) in the coordinates of all particles; got "
-            f"{tuple(result.shape)}{', local' if getattr(result, 'local', False) else ''}"
+            f"{tuple(result.shape)} in the frame {getattr(result, 'frame', 'of a tensor')!r}"
         )
     gradient = result.jacobian.transpose(0, 1).reshape(batch, n, dim)
     return Derivatives(result.value, gradient, result.laplacian)

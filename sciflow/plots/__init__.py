@@ -16,6 +16,7 @@ from sciflow.plots.cells import (
 )
 from sciflow.plots.flows import density, flow_lines, samples_over_time
 from sciflow.plots.free_energy import free_energy
+from sciflow.plots.ground_states import dissociation, electron_density, energy_trace
 from sciflow.plots.images import image_grid
 from sciflow.plots.modes import latent, mode_shapes, spectrum
 from sciflow.plots.torsions import mode_on_torsions
@@ -26,7 +27,10 @@ __all__ = [
     "ScoreRow",
     "decay",
     "density",
+    "dissociation",
+    "electron_density",
     "energy_spectra",
+    "energy_trace",
     "flow_lines",
     "free_energy",
     "history",

@@ -118,6 +118,17 @@ class Engine:
         for x, mean in zip(real, flat.split([x.numel() for x in real]), strict=True):
             x.copy_(mean.view_as(x))
 
+    def concat(self, x: Tensor) -> Tensor:
+        """The rows of all processes, in order of rank; they may hold unequal numbers of rows."""
+        if self.world == 1:
+            return x
+        counts = self.gather(len(x))
+        padded = x.new_zeros(max(counts), *x.shape[1:])
+        padded[: len(x)] = x.detach()
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
     def broadcast_(self, module: nn.Module) -> None:
         """Give all processes the parameters and buffers of process 0."""
         if self.world > 1:

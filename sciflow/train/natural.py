@@ -1,7 +1,8 @@
 """Natural-gradient updates: steps of equal size in the model's density, not in its parameters.
 
 The metric is the Fisher information of a density q, ``F = E[o o^T]`` with ``o = grad log q``
-centred, estimated from per-sample gradients (`torch.func`).
+centred, estimated from per-sample gradients (`torch.func`). Under torchrun every process brings
+its share of the samples, and all make the same step.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ import torch
 from torch import nn
 
 from sciflow.shapes import Float, Tensor
+from sciflow.train.engine import Engine
 from sciflow.train.objective import Loss
 
 # A dense Fisher matrix of more parameters than this is slower than it is worth.
-LARGEST = 8192
+LARGEST = 4096
 
 
 class Direction(NamedTuple):
     """The gradient of a loss in a form that natural-gradient updates use.
 
-    The gradient is ``mean_i residual_i grad log q(x_i)`` plus that of ``surrogate``.
+    The gradient is ``mean_i residual_i grad log q(x_i)`` plus that of ``surrogate``, both averaged
+    over processes.
 
     Attributes:
         loss: value and metrics to log; its graph is not used.
@@ -52,8 +55,18 @@ class NaturalObjective(Protocol):
         ...
 
 
-class _Natural:
-    """Rows of per-sample gradients, the schedule, and the bounded step: common to all."""
+class NaturalUpdate:
+    """Per-sample gradients, the schedule, and the bounded step: common to all.
+
+    Args:
+        lr: rate at the start.
+        delay: steps after which the rate has halved: lr / (1 + k / delay).
+        damping: added to the eigenvalues of the metric.
+        trust: largest Euclidean length of a step.
+
+    Raises:
+        ValueError: a setting that is not positive and finite.
+    """
 
     def __init__(self, lr: float, delay: float, damping: float, trust: float) -> None:
         for name, value in (("lr", lr), ("delay", delay), ("damping", damping), ("trust", trust)):
@@ -62,16 +75,26 @@ class _Natural:
         self.lr, self.delay, self.damping, self.trust = lr, delay, damping, trust
         self.scale, self.steps = 1.0, 0
 
-    def rows(self, objective: Any, batch: Tensor) -> Float[Tensor, "batch param"]:
-        """Centred gradients of log q over sqrt(B); zero for a sample where one is not finite."""
-        model = objective.model
-        params = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    def gradients(self, objective: Any, batch: Tensor) -> list[Float[Tensor, "batch ..."]]:
+        """Gradients of log q of each sample, by parameter; zero where one is not finite."""
+        params = {n: p.detach() for n, p in trainable(objective).items()}
         grads = torch.func.vmap(torch.func.grad(objective.log_density), (None, 0))(params, batch)
-        rows = torch.cat([g.flatten(1) for g in grads.values()], 1)
-        good = torch.isfinite(rows).all(1, keepdim=True)
-        rows = torch.where(good, rows, 0.0)
-        rows = torch.where(good, rows - rows.sum(0) / good.sum().clamp(min=1), 0.0)
-        return rows / len(rows) ** 0.5
+        found = [grads[name] for name in params]
+        # Sums: one pass over the largest arrays of a step.
+        bad = ~torch.isfinite(torch.stack([g.flatten(1).sum(1) for g in found]).sum(0))
+        if bool(bad.any()):
+            for g in found:
+                g[bad] = 0.0
+        return found
+
+    def rows(self, objective: Any, batch: Tensor) -> Float[Tensor, "batch param"]:
+        """Gradients of log q, centred over all processes, over the root of their number."""
+        engine = Engine.start(str(batch.device))
+        found = self.gradients(objective, batch)
+        rows = torch.cat([g.flatten(1) for g in found], 1)
+        mean = rows.mean(0)
+        engine.mean_([mean])
+        return rows.sub_(mean).mul_((len(rows) * engine.world) ** -0.5)
 
     def move(self, objective: Any, direction: Tensor) -> float:
         """Step along ``direction`` at the rate of the schedule, no further than ``trust``.
@@ -84,14 +107,34 @@ class _Natural:
         if norm > self.trust:
             step, norm = step * (self.trust / norm), self.trust
         self.steps += 1
-        params = [p for p in objective.model.parameters() if p.requires_grad]
+        params = list(trainable(objective).values())
         with torch.no_grad():
             for p, part in zip(params, step.split([p.numel() for p in params]), strict=True):
-                p += part.view_as(p).to(p)
+                p.add_(part.view_as(p).to(p))
         return norm
 
 
-class Spring(_Natural):
+def trainable(objective: Any) -> dict[str, nn.Parameter]:
+    """The parameters that move, by name."""
+    return {n: p for n, p in objective.model.named_parameters() if p.requires_grad}
+
+
+def surrogate_gradients(objective: Any, direction: Direction) -> list[Tensor]:
+    """Gradient of the surrogate by parameter, of this process; zeros where there is none."""
+    params = list(trainable(objective).values())
+    if direction.surrogate is None:
+        return [torch.zeros_like(p) for p in params]
+    parts = torch.autograd.grad(direction.surrogate, params, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(params, parts, strict=True)]
+
+
+def loss_of(direction: Direction, norm: float) -> Loss:
+    """The loss before the step, with the length of the step among its metrics."""
+    value = direction.loss.value.detach()
+    return Loss(value, {**direction.loss.metrics, "step_norm": value.new_tensor(norm)})
+
+
+class Spring(NaturalUpdate):
     """Subsampled projected-increment natural gradient descent (SPRING), by the Gram of a batch.
 
     Goldshlager, Abrahamsen and Lin, J. Comput. Phys. 516, 113351 (2024), arXiv:2401.10190, eq. 28:
@@ -135,7 +178,9 @@ class Spring(_Natural):
                 "Spring needs a gradient that is a mean of residuals times grad log q, which this "
                 "objective does not have; take DampedFisher"
             )
-        rows = self.rows(objective, batch)
+        engine = Engine.start(str(batch.device))
+        rows = engine.concat(self.rows(objective, batch))
+        residual = engine.concat(direction.residual).double()
         n = len(rows)
         before = rows.new_zeros(rows.shape[1]) if self.last is None else self.last
         before = self.momentum * before.to(rows)
@@ -143,12 +188,10 @@ class Spring(_Natural):
         gram = (rows @ rows.mT).double()
         gram.diagonal().add_(self.damping)
         gram += 1.0 / n  # rows are centred: this fixes their null direction
-        target = -direction.residual.double() / n**0.5 - (rows @ before).double()
+        target = -residual / n**0.5 - (rows @ before).double()
         solved = torch.cholesky_solve(target[:, None], torch.linalg.cholesky(gram))[:, 0]
         self.last = before + rows.mT @ solved.to(rows)
-        norm = self.move(objective, self.last)
-        metrics = {**direction.loss.metrics, "step_norm": rows.new_tensor(norm)}
-        return Loss(direction.loss.value.detach(), metrics)
+        return loss_of(direction, self.move(objective, self.last))
 
     def state_dict(self) -> dict[str, Any]:
         """The last direction and the number of steps."""
@@ -159,7 +202,7 @@ class Spring(_Natural):
         self.last, self.steps = state["last"], state["steps"]
 
 
-class DampedFisher(_Natural):
+class DampedFisher(NaturalUpdate):
     """Natural gradient by a dense Fisher matrix, averaged over steps; takes any gradient.
 
     Args:
@@ -199,25 +242,20 @@ class DampedFisher(_Natural):
         Raises:
             ValueError: there are more parameters than a dense matrix is good for.
         """
-        params = [p for p in objective.model.parameters() if p.requires_grad]
-        size = sum(p.numel() for p in params)
+        size = sum(p.numel() for p in trainable(objective).values())
         if size > LARGEST:
             raise ValueError(
                 f"a dense Fisher matrix of {size} parameters is too large (at most {LARGEST}); "
-                "take a smaller network or another update"
+                "take KroneckerFisher"
             )
+        engine = Engine.start(str(batch.device))
         direction = objective.direction(batch)
         rows = self.rows(objective, batch)
-        gradient = rows.mT @ (direction.residual.to(rows) / len(rows) ** 0.5)
-        if direction.surrogate is not None:
-            parts = torch.autograd.grad(direction.surrogate, params, allow_unused=True)
-            gradient = gradient + torch.cat(
-                [
-                    (torch.zeros_like(p) if g is None else g).flatten()
-                    for p, g in zip(params, parts, strict=True)
-                ]
-            )
-        new = (rows.mT @ rows).double()
+        weight = engine.world / (len(rows) * engine.world) ** 0.5
+        gradient = rows.mT @ (direction.residual.to(rows) * weight)
+        gradient += torch.cat([g.flatten() for g in surrogate_gradients(objective, direction)])
+        new = engine.world * (rows.mT @ rows).double()
+        engine.mean_([new, gradient])
         keep = min(self.memory, self.steps / (self.steps + 1))  # an even average at the start
         self.fisher = new if self.fisher is None else self.fisher.to(new).lerp_(new, 1 - keep)
         if self.factor is None or self.steps < 10 or self.steps % self.refresh == 0:
@@ -225,9 +263,7 @@ class DampedFisher(_Natural):
             damped.diagonal().add_(self.damping)
             self.factor = torch.linalg.cholesky(damped)
         solved = torch.cholesky_solve(gradient.double()[:, None], self.factor.to(new))[:, 0]
-        norm = self.move(objective, -solved)
-        metrics = {**direction.loss.metrics, "step_norm": rows.new_tensor(norm)}
-        return Loss(direction.loss.value.detach(), metrics)
+        return loss_of(direction, self.move(objective, -solved))
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged matrix, its factor in use, and the number of steps."""

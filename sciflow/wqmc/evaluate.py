@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -38,13 +39,18 @@ class Evaluation:
     acceptance: float
     autocorrelation: float
 
+    @property
+    def ess(self) -> float:
+        """Independent samples that the energies are worth."""
+        return self.variance / self.error**2 if self.error > 0 else float(self.samples)
+
 
 def evaluate(
     psi: Wavefunction,
     walkers: int = 1024,
-    batches: int = 16,
+    batches: int = 64,
     burn_in: int = 300,
-    moves: int = 5,
+    moves: int = 10,
     seed: int = 0,
     sampler: str = "metropolis",
 ) -> Evaluation:
@@ -57,7 +63,7 @@ def evaluate(
         burn_in: moves before the first, during which the width of the moves is adapted.
         moves: moves between two local energies of a walker.
         seed: of walkers and moves.
-        sampler: "metropolis" or "langevin".
+        sampler: key of `sciflow.wqmc.sampling.SAMPLERS`.
 
     Raises:
         ValueError: fewer than 2 walkers or batches, or no local energy is finite.
@@ -75,23 +81,47 @@ def evaluate(
     return summary(torch.stack(rows), acceptance)
 
 
+class Measured(NamedTuple):
+    """A mean over walkers with its standard error; each walker is a block.
+
+    Attributes:
+        value: shape (...).
+        error: shape (...).
+    """
+
+    value: Float[Tensor, "..."]
+    error: Float[Tensor, "..."]
+
+
+def blocked(values: Float[Tensor, "batch walker ..."]) -> Measured:
+    """Mean of values (batches, walkers, ...), those that are not finite left out.
+
+    Walkers are independent, whatever the correlation along their paths.
+
+    Raises:
+        ValueError: fewer than two walkers have a finite value.
+    """
+    good = torch.isfinite(values)
+    count = good.sum(0)
+    if int((count > 0).sum(0).min()) < 2:
+        raise ValueError("fewer than two walkers have a value that is finite")
+    total = count.sum(0)
+    mean = torch.where(good, values, 0.0).sum((0, 1)) / total
+    # Each walker enters by the sum of its deviations, so that missing values weigh nothing.
+    blocks = torch.where(good, values - mean, 0.0).sum(0)
+    return Measured(mean, blocks.square().sum(0).sqrt() / total)
+
+
 def summary(energies: Float[Tensor, "batch walker"], acceptance: float) -> Evaluation:
     """Statistics of local energies (batches, walkers).
 
     Raises:
         ValueError: fewer than two walkers have a finite local energy.
     """
+    mean, error = blocked(energies)
     good = torch.isfinite(energies)
-    count = good.sum(0)
-    if int((count > 0).sum()) < 2:
-        raise ValueError("fewer than two walkers have a local energy that is finite")
-    values = torch.where(good, energies, 0.0)
-    mean = values.sum() / count.sum()
     centred = torch.where(good, energies - mean, 0.0)
-    variance = centred.square().sum() / (count.sum() - 1)
-    # Each walker enters by the sum of its deviations, so that missing values weigh nothing.
-    blocks = centred.sum(0)
-    error = blocks.square().sum().sqrt() / count.sum()
+    variance = centred.square().sum() / (good.sum() - 1)
     pairs = (good[1:] & good[:-1]).sum().clamp(min=1)
     correlation = (centred[1:] * centred[:-1]).sum() / pairs / variance.clamp(min=1e-300)
     # Of an eigenstate there is nothing to correlate but rounding.
@@ -100,7 +130,7 @@ def summary(energies: Float[Tensor, "batch walker"], acceptance: float) -> Evalu
         energy=float(mean),
         error=float(error),
         variance=float(variance),
-        samples=int(count.sum()),
+        samples=int(good.sum()),
         outlier=0.0 if exact else float(centred.abs().max() / variance.sqrt()),
         bad=int((~good).sum()),
         acceptance=acceptance,

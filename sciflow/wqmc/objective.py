@@ -15,15 +15,17 @@ from torch import nn
 from torch.func import functional_call
 
 from sciflow.shapes import Bool, Float, Tensor
-from sciflow.train import Loss
+from sciflow.train import Engine, Loss
 from sciflow.train.natural import Direction
 from sciflow.wqmc.ansatz import Wavefunction
-from sciflow.wqmc.physics import Coulomb, local_energy, local_energy_gradient
+from sciflow.wqmc.physics import Coulomb, LocalEnergy, local_energy, local_energy_gradient
 
 # Mean absolute deviations from the median beyond which energies are clipped, scores masked.
 CLIP = 5.0
 # Share of local energies that may be nan before a run is stopped.
 _BAD = 0.01
+# Entries of a Jacobian that are in memory together; for its reverse pass all layers are kept.
+_FORWARD, _REVERSE = 2**27, 2**24
 
 
 class Metric(NamedTuple):
@@ -67,17 +69,24 @@ def clip_to_median(values: Float[Tensor, "batch"], width: float = CLIP) -> Float
 class GroundStateEnergy(nn.Module):
     """The energy of a wave function, and its gradient in one of the metrics.
 
+    Under torchrun each process has its walkers; medians, means and clips are those of all.
+
     Args:
         model: wave function.
         metric: key of ``METRICS``.
         velocity: key of ``VELOCITIES``, for the Wasserstein part.
+        sampler: figures of the walkers to log beside the energy, by name.
 
     Raises:
         ValueError: an unknown metric or velocity.
     """
 
     def __init__(
-        self, model: Wavefunction, metric: str = "fisher-rao", velocity: str = "tanh"
+        self,
+        model: Wavefunction,
+        metric: str = "fisher-rao",
+        velocity: str = "tanh",
+        sampler: Callable[[], dict[str, float]] = dict,
     ) -> None:
         super().__init__()
         for name, key, table in (
@@ -87,7 +96,7 @@ class GroundStateEnergy(nn.Module):
             if key not in table:
                 raise ValueError(f"{name} must be one of {', '.join(table)}; got {key!r}")
         self.model, self.metric = model, METRICS[metric]
-        self.velocity = VELOCITIES[velocity]
+        self.velocity, self.sampler = VELOCITIES[velocity], sampler
         self.potential = Coulomb(model.molecule)
 
     def log_density(self, params: dict[str, Tensor], sample: Tensor) -> Tensor:
@@ -100,29 +109,49 @@ class GroundStateEnergy(nn.Module):
         Local energies that are not finite take no part; their share is the metric ``bad``, and
         the loss is nan where it exceeds 1 %.
         """
-        force = None
-        if self.metric.wasserstein:
-            local, force = local_energy_gradient(self.model.log_psi, self.potential, batch)
-        else:
-            with torch.no_grad():
-                local = local_energy(self.model.log_psi, self.potential, batch)
+        local, force = self._local(batch)
         good = torch.isfinite(local.energy)
         if force is not None:
-            good &= torch.isfinite(force).all((1, 2)) if force.ndim == 3 else good
-        energies = local.energy[good]
-        bad = (~good).double().mean()
+            good &= torch.isfinite(force).all(2).all(1)
+        engine = Engine.start(str(batch.device))
+        everyone = engine.concat(torch.where(good, local.energy, torch.nan))
+        kept = torch.isfinite(everyone)
+        bad = (~kept).double().mean()
         if float(bad) > _BAD:
             value = local.energy.new_tensor(float("nan"))
             return Direction(Loss(value, {"bad": bad}), torch.zeros_like(local.energy))
-        value = energies.mean()
-        metrics = {"energy": value, "variance": energies.var(), "bad": bad}
-        residual = torch.zeros_like(local.energy)
+        energies = everyone[kept]
+        value, variance = energies.mean(), energies.var()
+        # The error bar takes walkers as independent in one batch, which they are.
+        error = (variance / len(energies)).sqrt()
+        metrics = {"energy": value, "error": error, "variance": variance, "bad": bad}
+        figures = {name: value.new_tensor(v) for name, v in self.sampler().items()}
         clipped = clip_to_median(energies)
-        residual[good] = self.metric.fisher_rao * (clipped - clipped.mean())
+        reach = float(clipped.min()), float(clipped.max())
+        shifted = local.energy.clamp(*reach) - clipped.mean()
+        residual = self.metric.fisher_rao * torch.where(good, shifted, 0.0)
         surrogate = None
         if force is not None:
             surrogate = self.metric.wasserstein * self._transport(batch, force, local.score, good)
-        return Direction(Loss(value, metrics), residual, surrogate)
+        return Direction(Loss(value, metrics | figures), residual, surrogate)
+
+    def _local(self, x: Tensor) -> tuple[LocalEnergy, Tensor | None]:
+        """Local energies, and their gradients where the metric needs them, in chunks."""
+        psi, n = self.model, x.shape[1]
+        jacobian = 3 * n * n * int(psi.config["width"])
+        parts: list[LocalEnergy] = []
+        forces: list[Tensor] = []
+        most = _REVERSE if self.metric.wasserstein else _FORWARD
+        for part in x.split(max(1, most // jacobian)):
+            if self.metric.wasserstein:
+                local, force = local_energy_gradient(psi.log_psi, self.potential, part)
+                forces.append(force)
+            else:
+                with torch.no_grad():
+                    local = local_energy(psi.log_psi, self.potential, part)
+            parts.append(local)
+        whole = LocalEnergy(*map(torch.cat, zip(*parts, strict=True)))
+        return whole, torch.cat(forces) if forces else None
 
     def _transport(
         self,
@@ -132,14 +161,17 @@ class GroundStateEnergy(nn.Module):
         good: Bool[Tensor, "batch"],
     ) -> Float[Tensor, ""]:
         """Surrogate of the Wasserstein gradient: E <velocity(grad E_loc), grad_x log q>."""
+        engine = Engine.start(str(x.device))
         size = score.flatten(1).norm(dim=1)
-        middle = size[good].median()
-        reach = middle + CLIP * (size[good] - middle).abs().mean()
-        kept = good & (size < reach) | (good & (size <= middle))
+        sizes = engine.concat(size[good])
+        middle = sizes.median()
+        reach = middle + CLIP * (sizes - middle).abs().mean()
+        kept = good & ((size < reach) | (size <= middle))
+        share = len(engine.concat(size[kept])) / engine.world
         point = x[kept].detach().requires_grad_()
         log_q = 2 * self.model.log_psi(point)
         (flow,) = torch.autograd.grad(log_q.sum(), point, create_graph=True)
-        return (self.velocity(force[kept]) * flow).sum((1, 2)).mean()
+        return (self.velocity(force[kept]) * flow).sum() / share
 
     def forward(self, batch: Any) -> Loss:
         """The energy as a loss whose backward pass gives the gradient in the metric."""

@@ -1,44 +1,56 @@
-"""Fitting a ground state: settings, the call, and what it returns."""
+"""Fitting a ground state: settings, one geometry, a path of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from sciflow.shapes import Float, Tensor
-from sciflow.train import Engine, History, RunOptions, Trainer
-from sciflow.train.natural import DampedFisher, Spring
+from sciflow.train import Engine, RunOptions, Trainer
+from sciflow.train.kronecker import KroneckerFisher
+from sciflow.train.natural import LARGEST, DampedFisher, Spring
 from sciflow.train.settings import DTYPES
 from sciflow.train.update import Update
 from sciflow.wqmc.ansatz import ANSAETZE, Wavefunction
-from sciflow.wqmc.evaluate import Evaluation, equilibrated, evaluate
+from sciflow.wqmc.evaluate import evaluate
+from sciflow.wqmc.ground_state import GroundState
+from sciflow.wqmc.hartree_fock import pretrain
 from sciflow.wqmc.molecule import Molecule
 from sciflow.wqmc.objective import GroundStateEnergy
-from sciflow.wqmc.physics import Coulomb, local_energy
 from sciflow.wqmc.sampling import ElectronWalkers
 
-OPTIMIZERS = ("spring", "fisher", "adam")
+OPTIMIZERS = ("spring", "fisher", "kronecker", "adam")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(RunOptions):
     """Settings of a fit."""
 
-    steps: int = 500
+    steps: int = 1000
     """Updates of the wave function."""
     batch_size: int = 256
-    """Walkers."""
-    optimizer: Literal["auto", "spring", "fisher", "adam"] = "auto"
+    """Walkers, over all processes together."""
+    optimizer: Literal["auto", "spring", "fisher", "kronecker", "adam"] = "auto"
     """"spring" (natural gradient by the Gram matrix of the batch; for the metric fisher-rao only),
-    "fisher" (natural gradient by a dense averaged Fisher matrix) or "adam"; "auto" takes spring
-    for fisher-rao and fisher for the other metrics."""
+    "fisher" (by an averaged Fisher matrix; dense for small networks), "kronecker" (by its
+    Kronecker factors) or "adam"; "auto" takes spring for fisher-rao and fisher otherwise, which
+    goes over to kronecker where the network is large."""
     lr: float | None = None
-    """Learning rate at the start; None takes 0.1 (natural gradient) or 0.002 (adam)."""
-    ema: float = 0.98
-    """Decay per step of the running average of the parameters that the fit returns."""
+    """Learning rate at the start, which falls as lr / (1 + step / 500); None takes 0.1 (natural
+    gradient) or 0.002 (adam)."""
+    damping: float | None = None
+    """Added to the eigenvalues of the Fisher matrix of log psi^2; None takes 0.004."""
+    trust: float | None = None
+    """Largest Euclidean length of an update; None takes 0.3."""
+    ema: float = 0.998
+    """Decay per step of the running average of the parameters that the fit returns; it never
+    reaches back further than about a ninth of the steps."""
+    hartree_fock: bool = False
+    """Pretrain the orbitals to those of Hartree-Fock (needs pyscf, the extra qmc) instead of
+    starting from the built-in Hueckel orbitals."""
     velocity: Literal["tanh", "sign", "l2", "clip"] = "tanh"
     """Velocity of walkers by the gradient of the local energy, for wasserstein and joint."""
     determinants: int = 4
@@ -47,101 +59,44 @@ class FitOptions(RunOptions):
     """Width of the network."""
     depth: int = 2
     """Number of layers of the network."""
-    sampler: Literal["metropolis", "langevin"] = "metropolis"
-    """Moves of the walkers."""
+    sampler: Literal["metropolis", "one-electron", "langevin"] = "metropolis"
+    """Moves of the walkers: all electrons, one after the other, or with drift (MALA)."""
     moves: int = 10
-    """Moves of all electrons per update."""
+    """Moves per update."""
     burn_in: int = 200
     """Moves before the first update."""
     evaluation_walkers: int = 1024
     """Fresh walkers of the final evaluation."""
-    evaluation_batches: int = 16
-    """Local energies of each of them, five moves apart."""
+    evaluation_batches: int = 64
+    """Local energies of each of them, ten moves apart."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating type of the network; determinants and the evaluation are always in float64."""
-
-
-@dataclass(frozen=True)
-class GroundState:
-    """A fitted wave function and its energy.
-
-    Attributes:
-        wavefunction: psi; called on x (B, N, 3) [bohr] it gives (sign, log|psi|).
-        evaluation: energy by fresh walkers with frozen parameters.
-        history: energy and variance [hartree, hartree^2] of each logged step; energies of training
-            walkers, which lag behind the parameters: report ``energy`` instead.
-        interrupted: whether Ctrl-C ended the fit.
-    """
-
-    wavefunction: Wavefunction
-    evaluation: Evaluation
-    history: History = field(repr=False)
-    interrupted: bool = False
-
-    @property
-    def energy(self) -> float:
-        """Mean local energy [hartree]."""
-        return self.evaluation.energy
-
-    @property
-    def error(self) -> float:
-        """Standard error of the energy [hartree]."""
-        return self.evaluation.error
-
-    @property
-    def variance(self) -> float:
-        """Variance of the local energy [hartree^2]."""
-        return self.evaluation.variance
-
-    def local_energy(self, x: Float[Tensor, "batch electron 3"]) -> Float[Tensor, "batch"]:
-        """E_loc [hartree] at ``x`` (B, N, 3) [bohr], electrons of spin up first.
-
-        Raises:
-            ValueError: ``x`` has another shape or entries that are not finite.
-        """
-        psi = self.wavefunction
-        if x.ndim != 3 or x.shape[1:] != (psi.molecule.n_electrons, 3):
-            expected = f"(B, {psi.molecule.n_electrons}, 3)"
-            raise ValueError(f"x has shape {tuple(x.shape)}; expected {expected}")
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError("x has entries that are not finite numbers")
-        with torch.no_grad():
-            return local_energy(psi.log_psi, Coulomb(psi.molecule), x.to(psi.slater)).energy
-
-    def sample(self, n: int, seed: int = 0, burn_in: int = 300) -> Float[Tensor, "n electron 3"]:
-        """``n`` independent samples of psi^2 in float64 (n, N, 3) [bohr].
-
-        Args:
-            n: number of samples, each by a walker of its own.
-            seed: of their walk.
-            burn_in: moves of each walker.
-        """
-        source, _ = equilibrated(self.wavefunction, n, burn_in, 5, seed, "metropolis")
-        return source.x
-
-    def save(self, path: str | Path) -> Path:
-        """Write the wave function; `sciflow.wqmc.load` reads it."""
-        return self.wavefunction.save(path)
 
 
 def fit(
     molecule: Molecule | str,
     metric: str = "fisher-rao",
     ansatz: str = "ferminet",
+    start: Wavefunction | None = None,
     **options: Any,
 ) -> GroundState:
     """Find the ground state of a molecule by variational Monte Carlo.
+
+    Under torchrun the walkers are shared by all processes, which make the same updates.
 
     Args:
         molecule: nuclei, charge and spin, or a name such as ``"LiH"``.
         metric: "fisher-rao" (the usual natural gradient), "wasserstein" or "joint".
         ansatz: "ferminet" or "psiformer".
+        start: wave function to begin with, of the same atoms elsewhere and the same sizes.
         options: fields of `FitOptions`.
 
     Raises:
-        ValueError: an unknown name, an option out of range, or spring with a metric that it cannot
-            follow.
-        TrainingError: more than 1 % of the local energies are not finite.
+        ValueError: an unknown name, an option out of range, spring with a metric that it cannot
+            follow, or a start that does not fit.
+        TrainingError: more than 1 % of the local energies are not finite; the last checkpoint is
+            in ``out``.
+        MissingPackageError: ``hartree_fock`` without pyscf.
 
     Example:
         >>> result = fit("He", steps=300)  # doctest: +SKIP
@@ -150,22 +105,21 @@ def fit(
     settings = FitOptions(**options)
     if isinstance(molecule, str):
         molecule = Molecule(molecule)
-    if ansatz not in ANSAETZE:
-        raise ValueError(f"ansatz must be one of {', '.join(ANSAETZE)}; got {ansatz!r}")
-    device = Engine.start(settings.device).device
-    generator = torch.Generator("cpu").manual_seed(settings.seed)
-    psi = ANSAETZE[ansatz](
-        molecule,
-        determinants=settings.determinants,
-        width=settings.width,
-        depth=settings.depth,  # type: ignore[call-arg]
-        generator=generator,
-    ).to(device, DTYPES[settings.dtype])
-    objective = GroundStateEnergy(psi, metric, settings.velocity)
-    update, lr = _update(settings, metric)
-
-    walk = torch.Generator(device).manual_seed(settings.seed + 1)
-    walkers = ElectronWalkers(psi, settings.batch_size, walk, settings.sampler, settings.moves)
+    engine = Engine.start(settings.device)
+    psi = _wavefunction(molecule, ansatz, settings, start).to(
+        engine.device, DTYPES[settings.dtype]
+    )
+    size = sum(p.numel() for p in psi.parameters())
+    update, lr = _update(settings, metric, size)
+    if settings.batch_size % engine.world:
+        raise ValueError(
+            f"batch_size = {settings.batch_size} is not a multiple of the {engine.world} processes"
+        )
+    walk = engine.generator(settings.seed, engine.device, 2, engine.rank)
+    walkers = ElectronWalkers(
+        psi, settings.batch_size // engine.world, walk, settings.sampler, settings.moves
+    )
+    objective = GroundStateEnergy(psi, metric, settings.velocity, walkers.figures)
     for _ in range(-(-settings.burn_in // settings.moves)):
         walkers.sample(1, walk)
     trainer = Trainer(
@@ -180,6 +134,7 @@ def fit(
         log=settings.log,
         decay="constant" if isinstance(update, Update) else "cosine",
         update=update,
+        checkpoint_every=100,
         progress=settings.progress,
     )
     result = trainer.fit(objective, walkers, resume=settings.resume)
@@ -195,7 +150,77 @@ def fit(
     return GroundState(model, measured, result.history, result.interrupted)
 
 
-def _update(settings: FitOptions, metric: str) -> tuple[str | Update, float]:
+def curve(
+    molecules: Sequence[Molecule],
+    metric: str = "fisher-rao",
+    ansatz: str = "ferminet",
+    later_steps: int | None = None,
+    **options: Any,
+) -> list[GroundState]:
+    """Ground states along a path of geometries, each begun from the one before.
+
+    Args:
+        molecules: the same atoms at different places, neighbours in order.
+        metric: as for `fit`.
+        ansatz: as for `fit`.
+        later_steps: updates from the second geometry on; None takes a quarter of ``steps``.
+        options: fields of `FitOptions`; the run of each geometry has a folder in ``out``.
+
+    Raises:
+        ValueError: there is no molecule, or they differ in more than positions.
+
+    Example:
+        >>> bonds = [Molecule("H2", [[0, 0, 0], [0, 0, r]]) for r in (1.2, 1.4)]
+        >>> results = curve(bonds, steps=500)  # doctest: +SKIP
+    """
+    if not molecules:
+        raise ValueError("molecules is empty; expected at least one geometry")
+    settings = FitOptions(**options)
+    found: list[GroundState] = []
+    for k, molecule in enumerate(molecules):
+        own = dict(options)
+        if k:
+            own["steps"] = later_steps or max(1, settings.steps // 4)
+        if settings.out is not None:
+            own["out"] = Path(settings.out) / f"{k:02d}"
+        start = found[-1].wavefunction if found else None
+        found.append(fit(molecule, metric, ansatz, start, **own))
+    return found
+
+
+def _wavefunction(
+    molecule: Molecule, ansatz: str, settings: FitOptions, start: Wavefunction | None
+) -> Wavefunction:
+    """The wave function to train.
+
+    Raises:
+        ValueError: an unknown ansatz, or a start that does not fit.
+    """
+    if ansatz not in ANSAETZE:
+        raise ValueError(f"ansatz must be one of {', '.join(ANSAETZE)}; got {ansatz!r}")
+    psi = ANSAETZE[ansatz](
+        molecule,
+        determinants=settings.determinants,
+        width=settings.width,
+        depth=settings.depth,  # type: ignore[call-arg]
+        generator=torch.Generator("cpu").manual_seed(settings.seed),
+    )
+    if start is None:
+        return pretrain(psi, settings.seed) if settings.hartree_fock else psi
+    for name, value, own in (
+        ("ansatz", start.name, psi.name),
+        ("atoms", start.molecule.symbols, molecule.symbols),
+        ("charge", start.molecule.charge, molecule.charge),
+        ("spin", start.molecule.spin, molecule.spin),
+        ("sizes", start.config, psi.config),
+    ):
+        if value != own:
+            raise ValueError(f"start has the {name} {value}; expected {own}")
+    psi.load_state_dict(start.state_dict())
+    return psi
+
+
+def _update(settings: FitOptions, metric: str, size: int) -> tuple[str | Update, float]:
     """The update and its rate.
 
     Raises:
@@ -213,4 +238,8 @@ def _update(settings: FitOptions, metric: str) -> tuple[str | Update, float]:
     lr = settings.lr or (0.002 if name == "adam" else 0.1)
     if name == "adam":
         return name, lr
-    return (Spring(lr=lr) if name == "spring" else DampedFisher(lr=lr)), lr
+    if name == "fisher" and size > LARGEST:
+        name = "kronecker"
+    kind = {"spring": Spring, "fisher": DampedFisher, "kronecker": KroneckerFisher}[name]
+    damping = 4e-3 if settings.damping is None else settings.damping
+    return kind(lr=lr, damping=damping, trust=settings.trust or 0.3), lr

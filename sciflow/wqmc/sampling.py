@@ -1,4 +1,4 @@
-"""Walkers distributed by psi^2: Metropolis and Langevin moves of all electrons."""
+"""Walkers distributed by psi^2: Metropolis, Langevin, and exchanges of spin."""
 
 from __future__ import annotations
 
@@ -12,8 +12,26 @@ from sciflow.wqmc.ansatz import Wavefunction
 from sciflow.wqmc.molecule import Molecule
 from sciflow.wqmc.physics import distances
 
-# Whether the proposal drifts along grad log|psi|, and the acceptance that moves furthest.
-SAMPLERS: dict[str, tuple[bool, float]] = {"metropolis": (False, 0.5), "langevin": (True, 0.6)}
+
+class Sampler(NamedTuple):
+    """A kind of proposal; a sampler is one entry of ``SAMPLERS``.
+
+    Attributes:
+        drifts: along grad log|psi|.
+        single: one electron at a time moves, in turn.
+        target: the acceptance that moves furthest.
+    """
+
+    drifts: bool
+    single: bool
+    target: float
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "metropolis": Sampler(drifts=False, single=False, target=0.5),
+    "one-electron": Sampler(drifts=False, single=True, target=0.5),
+    "langevin": Sampler(drifts=True, single=False, target=0.6),
+}
 
 
 class _Point(NamedTuple):
@@ -26,22 +44,26 @@ class _Point(NamedTuple):
 
 
 class ElectronWalkers(Walkers):
-    """Walkers whose every batch follows ``moves`` moves of all electrons.
+    """Walkers whose every batch follows ``moves`` moves, and one exchange of spins.
 
     The width of a proposal grows with the distance from the nearest nucleus, where cores are
     small, and is corrected for by the ratio of Hastings. The Langevin drift is bounded near
     nuclei and nodes as in Umrigar, Nightingale and Runge, J. Chem. Phys. 99, 2865 (1993), eq. 35.
+    The exchange swaps an electron of either spin, which no small move does where a bond is
+    stretched.
 
     Args:
         psi: wave function; while it is trained, the walkers follow it.
         n: number of walkers.
         generator: of their first positions, on the device of ``psi``.
         sampler: key of ``SAMPLERS``.
-        moves: moves per batch.
+        moves: proposals per batch.
 
     Attributes:
         tau: scale of the width, adapted at every batch while ``adapting``.
         acceptance: mean over the moves of the last batch.
+        exchanged: share of walkers whose exchange was accepted.
+        correlation: of log|psi| of the walkers before and after the moves of the last batch.
 
     Raises:
         ValueError: an unknown sampler, or a number that is not positive.
@@ -60,44 +82,71 @@ class ElectronWalkers(Walkers):
         if n < 1 or moves < 1:
             raise ValueError(f"walkers and moves must be at least 1; got {n} and {moves}")
         self.psi, self.moves = psi, moves
-        self.drifts, self.target = SAMPLERS[sampler]
-        self.tau, self.acceptance, self.adapting = 0.3, 0.0, True
+        self.kind = SAMPLERS[sampler]
+        self.tau, self.adapting, self.turn = 0.3, True, 0
+        self.acceptance, self.exchanged, self.correlation = 0.0, 0.0, 0.0
         place = psi.nuclei
         x0 = initial(psi.molecule, n, generator).to(place)
         super().__init__(x0, self._walk)
 
+    def figures(self) -> dict[str, float]:
+        """Of the last batch: acceptance, autocorrelation, and the samples it is worth.
+
+        The latter is B (1 - c) / (1 + c), for batches whose correlation c decays exponentially.
+        """
+        c = min(max(self.correlation, 0.0), 1.0)
+        return {
+            "acceptance": self.acceptance,
+            "exchanged": self.exchanged,
+            "autocorrelation": self.correlation,
+            "ess": len(self.x) * (1 - c) / (1 + c),
+        }
+
     def _walk(self, x: Tensor, generator: torch.Generator) -> Tensor:
         point, accepted = self._at(x), 0.0
+        before = point.log
         for _ in range(self.moves):
             point, share = self._move(point, generator)
             accepted += share / self.moves
         self.acceptance = accepted
+        self.correlation = _correlation(before, point.log)
         if self.adapting:
-            self.tau *= min(1.1, max(0.9, accepted / self.target))
+            self.tau *= min(1.1, max(0.9, accepted / self.kind.target))
+        if self.psi.molecule.n_up and self.psi.molecule.n_down:
+            point = self._exchange(point, generator)
         return point.x
 
     def _move(self, old: _Point, generator: torch.Generator) -> tuple[_Point, float]:
-        noise = torch.randn(
-            old.x.shape, generator=generator, dtype=old.x.dtype, device=old.x.device
-        )
-        new = self._at(old.x + old.drift + old.width * noise)
-        back = (old.x - new.x - new.drift) / new.width
+        x = old.x
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        step = old.drift + old.width * noise
+        if self.kind.single:  # without drift, what does not move has no part in the ratio
+            mine = torch.arange(x.shape[1], device=x.device) == self.turn % x.shape[1]
+            step = step * mine[:, None]
+            noise = noise * mine[:, None]
+            self.turn += 1
+        new = self._at(x + step)
+        back = (x - new.x - new.drift) / new.width
         ratio = 3 * (old.width / new.width).log() + 0.5 * (noise**2 - back**2).sum(-1, True)
-        log_ratio = 2 * (new.log - old.log) + ratio.sum((1, 2))
-        u = torch.rand(len(old.x), generator=generator, dtype=torch.float64, device=old.x.device)
-        accept = u.log() < log_ratio  # not so for nan
-        chosen = [
-            torch.where(accept.view(-1, *[1] * (a.ndim - 1)), a, b)
-            for a, b in zip(new, old, strict=True)
-        ]
-        return _Point(*chosen), float(accept.double().mean())
+        return _accepted(old, new, ratio.sum((1, 2)), generator)
+
+    def _exchange(self, old: _Point, generator: torch.Generator) -> _Point:
+        """Swap an electron of spin up with one of spin down."""
+        x, (n_up, n_down) = old.x, (self.psi.molecule.n_up, self.psi.molecule.n_down)
+        u = torch.rand(2, len(x), generator=generator, dtype=torch.float64, device=x.device)
+        i, j = (u[0] * n_up).long(), n_up + (u[1] * n_down).long()
+        walker = torch.arange(len(x), device=x.device)
+        y = x.clone()
+        y[walker, i], y[walker, j] = x[walker, j], x[walker, i]
+        point, self.exchanged = _accepted(old, self._at(y), torch.zeros_like(old.log), generator)
+        return point
 
     def _at(self, x: Tensor) -> _Point:
         psi = self.psi
         r = distances(x, psi.nuclei)
         size = ((r + 0.6 / psi.charges) / (1 + 0.5 * r)).amin(-1, keepdim=True)
         width = self.tau * size
-        if not self.drifts:
+        if not self.kind.drifts:
             with torch.no_grad():
                 return _Point(x, psi.log_psi(x), torch.zeros_like(x), width)
         with torch.enable_grad():
@@ -111,12 +160,34 @@ class ElectronWalkers(Walkers):
 
     def state_dict(self) -> dict[str, Any]:
         """The walkers, whose turn it is, and the adapted width."""
-        return super().state_dict() | {"tau": self.tau}
+        return super().state_dict() | {"tau": self.tau, "turn": self.turn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put walkers and width back."""
         super().load_state_dict(state)
-        self.tau = state["tau"]
+        self.tau, self.turn = state["tau"], state["turn"]
+
+
+def _accepted(
+    old: _Point, new: _Point, log_ratio: Tensor, generator: torch.Generator
+) -> tuple[_Point, float]:
+    """Metropolis: the new point with probability min(1, q_new / q_old exp(log_ratio))."""
+    log_ratio = 2 * (new.log - old.log) + log_ratio
+    shape, device = log_ratio.shape, log_ratio.device
+    u = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
+    accept = u.log() < log_ratio  # not so for nan
+    chosen = [
+        torch.where(accept.view(-1, *[1] * (a.ndim - 1)), a, b)
+        for a, b in zip(new, old, strict=True)
+    ]
+    return _Point(*chosen), float(accept.double().mean())
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    """Of two quantities over walkers; 0 for a single walker."""
+    a, b = a - a.mean(), b - b.mean()
+    size = float((a.square().sum() * b.square().sum()).sqrt())
+    return float((a * b).sum()) / size if size > 0 else 0.0
 
 
 def initial(

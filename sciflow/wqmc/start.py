@@ -69,20 +69,27 @@ class Start(NamedTuple):
     weights: Float[Tensor, "2 nucleus determinant orbital"]
 
 
-def start(molecule: Molecule, determinants: int) -> Start:
+def start(molecule: Molecule, determinants: int, orbitals: Tensor | None = None) -> Start:
     """Slater determinants of the lowest orbitals, and pair excitations to the next ones.
+
+    Args:
+        molecule: nuclei and electrons.
+        determinants: number of determinants K.
+        orbitals: coefficients (M, at least the occupied ones) by ascending energy; None takes
+            those of an extended Hueckel calculation.
 
     Raises:
         ValueError: there are fewer orbitals than electrons of one spin.
     """
     functions = basis(molecule)
-    orbitals = _orbitals(molecule, functions)
+    if orbitals is None:
+        orbitals = hueckel(molecule, functions)
     n_up, n_down, n = molecule.n_up, molecule.n_down, molecule.n_electrons
-    most, m = max(n_up, n_down), len(functions)
-    if most > m:
+    most, m, available = max(n_up, n_down), len(functions), orbitals.shape[1]
+    if most > available:
         raise ValueError(
             f"charge = {molecule.charge} with spin = {molecule.spin} needs {most} orbitals of one "
-            f"spin; the shells of {' '.join(molecule.symbols)} have {m}"
+            f"spin; the shells of {' '.join(molecule.symbols)} have {available}"
         )
     coefficients = torch.zeros(2, m, determinants, n, dtype=torch.float64, device="cpu")
     exponents = torch.zeros(2, len(molecule.symbols), determinants, n, dtype=torch.float64)
@@ -92,7 +99,7 @@ def start(molecule: Molecule, determinants: int) -> Start:
         occupied = [list(range(n_up)), list(range(n_down))]
         share = 1.0 if k == 0 else _EXCITED
         virtual = most + k - 1
-        if k and n_up and n_down and virtual < m:
+        if k and n_up and n_down and virtual < available:
             occupied[0][-1] = occupied[1][-1] = virtual
         for spin, first in ((0, 0), (1, n_up)):
             for j, orbital in enumerate(occupied[spin]):
@@ -111,9 +118,9 @@ def start(molecule: Molecule, determinants: int) -> Start:
     return Start(coefficients, exponents, weights)
 
 
-def _orbitals(molecule: Molecule, functions: list[BasisFunction]) -> Tensor:
+def hueckel(molecule: Molecule, functions: list[BasisFunction]) -> Tensor:
     """Coefficients (M, M) of the molecular orbitals, normalised, by ascending energy."""
-    points, volume = _grid(molecule)
+    points, volume = quadrature(molecule)
     values = evaluate(molecule, functions, points)
     # Orthonormal orbitals of each atom by Gram and Schmidt, from the core outwards: Slater's 2s
     # overlaps 1s, and the energies of the table are those of orthogonal orbitals.
@@ -148,7 +155,7 @@ def evaluate(molecule: Molecule, functions: list[BasisFunction], points: np.ndar
     return np.stack(columns, 1)
 
 
-def _grid(
+def quadrature(
     molecule: Molecule, radial: int = 40, angular: int = 12
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points (P, 3) and volumes (P,) of a product quadrature around every nucleus."""

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from sciflow.nn.jet_rules import CHAIN, RULES
-from sciflow.nn.laplacian import forward_laplacian, spread
+from sciflow.nn.laplacian import convolve, differences, forward_laplacian, spread
 
 B, N, D = 3, 3, 2
 
@@ -110,6 +110,23 @@ def test_network_against_the_hessian_of_torch_func():
         assert ((got - truth).abs() / (1 + truth.abs())).max() < 1e-9
 
 
+def test_features_of_pairs_against_the_hessian_of_torch_func():
+    """Pairs with an odd part and, on the diagonal, a constant; sources that move."""
+
+    def f(x):
+        d = differences(x)
+        r = torch.sqrt(d.square().sum(-1, keepdim=True) + 0.5)
+        pairs = torch.tanh(
+            F.linear(torch.cat([d, r], -1), torch.cat([W, C[:1, :1].expand(4, 1)], 1))
+        )
+        mixed = convolve(pairs, torch.tanh(F.linear(x, W)))
+        return (mixed.square() @ W).sum((-2, -1)).exp()
+
+    x = torch.randn(B, N, D, generator=torch.Generator().manual_seed(4))
+    for got, truth in zip(forward_laplacian(f, x), reference(f, x), strict=True):
+        assert ((got - truth).abs() / (1 + truth.abs())).max() < 1e-10
+
+
 def test_reverse_pass_over_the_sweep_gives_third_derivatives():
     x = torch.randn(B, N, D, generator=torch.Generator().manual_seed(3)).requires_grad_()
     (got,) = torch.autograd.grad(forward_laplacian(network, x).laplacian.sum(), x)
@@ -125,9 +142,9 @@ def test_what_has_no_rule_or_is_not_spread_is_named():
     x = torch.randn(B, N, D)
     with pytest.raises(NotImplementedError, match="no rule for torch.erf"):
         forward_laplacian(lambda x: spread(torch.erf(x)).sum((-2, -1)), x)
-    with pytest.raises(ValueError, match="call spread on the local one"):
+    with pytest.raises(ValueError, match="frames all and particle: call spread"):
         forward_laplacian(lambda x: (x + spread(x)).sum((-2, -1)), x)
-    with pytest.raises(ValueError, match=r"shape \(3,\).*local"):
+    with pytest.raises(ValueError, match=r"shape \(3,\).*frame 'particle'"):
         forward_laplacian(lambda x: x.sum((-2, -1)), x)
     with pytest.raises(AttributeError, match="a Jet has no 'cholesky'"):
         forward_laplacian(lambda x: x.cholesky(), x)

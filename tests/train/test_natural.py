@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sciflow.train import Loss, Samples, Trainer
+from sciflow.train.kronecker import KroneckerFisher
 from sciflow.train.natural import DampedFisher, Direction, Spring
 
 
@@ -111,12 +112,13 @@ def test_many_parameters_against_a_dense_solve():
         assert (moved - truth).norm() < 1e-10 * truth.norm()
 
 
-def test_a_trained_mean_finds_the_minimum_and_resumes(tmp_path):
+@pytest.mark.parametrize("kind", [DampedFisher, KroneckerFisher])
+def test_a_trained_mean_finds_the_minimum_and_resumes(kind, tmp_path):
     def run(steps, out=None, resume=False):
         generator = torch.Generator().manual_seed(2)
         source = Samples(3.0 + torch.randn(512, 1, generator=generator))
         trainer = Trainer(
-            steps=steps, update=DampedFisher(refresh=2), dtype="float64", device="cpu",
+            steps=steps, update=kind(refresh=2), dtype="float64", device="cpu",
             decay="constant", ema=0.0, progress=False, out=out, log=None,
         )  # fmt: skip
         return trainer.fit(MeanOf(1.0), source, resume=resume).model.mean.item()
@@ -134,3 +136,54 @@ def test_bad_settings_are_named():
         DampedFisher(refresh=0)
     with pytest.raises(ValueError, match="take DampedFisher"):
         Spring().step(MeanOf(1.0, surrogate=True), batch_of(1.0, 8))
+
+
+class Product(torch.nn.Module):
+    """log q = sum of a matrix times inputs: the gradient of a sample is that sample."""
+
+    def __init__(self, residual, surrogate=None):
+        super().__init__()
+        self.model = torch.nn.Linear(4, 3, bias=False)
+        self.residual, self.surrogate = residual, surrogate
+
+    def log_density(self, params, sample):
+        return (params["weight"] * sample).sum()
+
+    def direction(self, batch):
+        extra = None if self.surrogate is None else (self.surrogate * self.model.weight).sum()
+        return Direction(Loss(batch.sum()), self.residual, extra)
+
+
+@pytest.mark.parametrize("chunk", [7, 512])
+def test_kronecker_factors_are_exact_where_the_fisher_matrix_is_their_product(chunk):
+    """All products of a few signed vectors: their second moment is a Kronecker product."""
+    generator = torch.Generator().manual_seed(3)
+    a, b = torch.randn(5, 3, generator=generator), torch.randn(6, 4, generator=generator)
+    a, b = torch.cat([a, -a]), torch.cat([b, -b])
+    batch = (a[:, None, :, None] * b[None, :, None, :]).reshape(-1, 3, 4)
+    residual = torch.randn(len(batch), generator=generator)
+    residual -= residual.mean()
+    moved = {}
+    for name, update in {
+        "dense": DampedFisher(1.0, damping=0.1, trust=99.0),
+        "kronecker": KroneckerFisher(1.0, damping=0.1, trust=99.0, chunk=chunk),
+    }.items():
+        objective = Product(residual, torch.ones(3, 4))
+        before = objective.model.weight.detach().clone()
+        update.step(objective, batch)
+        moved[name] = objective.model.weight.detach() - before
+    assert (moved["dense"] - moved["kronecker"]).norm() < 1e-10 * moved["dense"].norm()
+
+
+@pytest.mark.parametrize("variance", [0.1, 1.0])
+def test_kronecker_of_one_parameter_is_the_dense_one(variance):
+    objectives = MeanOf(variance), MeanOf(variance)
+    for update, objective in zip(
+        (DampedFisher(0.01, damping=1e-8), KroneckerFisher(0.01, damping=1e-8)),
+        objectives,
+        strict=True,
+    ):
+        for _ in range(3):
+            update.step(objective, batch_of(variance))
+    means = [objective.model.mean.item() for objective in objectives]
+    assert means[0] == pytest.approx(means[1], rel=1e-10)

@@ -8,7 +8,7 @@ import torch
 from sciflow import wqmc
 from sciflow.errors import TrainingError
 from sciflow.wqmc import Molecule
-from sciflow.wqmc.evaluate import evaluate, summary
+from sciflow.wqmc.evaluate import equilibrated, evaluate, summary
 
 QUICK = {"progress": False, "device": "cpu", "log": None}
 TINY = QUICK | {
@@ -108,18 +108,57 @@ def test_local_energies_that_are_not_finite_stop_the_run(monkeypatch):
         wqmc.fit("He", **options)
 
 
+def test_a_curve_begins_each_geometry_with_the_last(tmp_path):
+    molecules = [Molecule("H2", [[0, 0, 0], [0, 0, r]]) for r in (1.4, 1.5)]
+    options = TINY | {"steps": 40, "batch_size": 128, "evaluation_walkers": 256}
+    first, second = wqmc.curve(molecules, later_steps=5, out=tmp_path, **options)
+    assert len(second.history) == 2 and (tmp_path / "01" / "checkpoint.pt").is_file()
+    fresh = wqmc.FermiNet(molecules[1], 2, 8, 1)
+    start = evaluate(fresh, 256, 4)
+    assert second.variance < start.variance
+    assert second.wavefunction.molecule == molecules[1]
+    for result, exact in ((first, -1.174476), (second, -1.17286)):
+        assert -5 * result.error < result.energy - exact < 0.02 + 5 * result.error
+
+
+def test_figures_of_the_walkers_are_logged():
+    history = wqmc.fit("He", steps=2, **TINY).history
+    for name in ("energy", "error", "variance", "bad", "acceptance", "autocorrelation", "ess"):
+        assert math.isfinite(history[name][-1])
+
+
+def test_pretraining_brings_hartree_fock_orbitals():
+    pytest.importorskip("pyscf")
+    from sciflow.wqmc.hartree_fock import OrbitalMatching, hartree_fock, pretrain
+
+    lih = Molecule("LiH")
+    psi = wqmc.FermiNet(lih, 2, 8, 1)
+    x = equilibrated(psi, 256, 50, 5, 0, "metropolis")[0].x
+    matching = OrbitalMatching(psi, hartree_fock(lih))
+    before = float(matching(x).value.detach())
+    pretrain(psi, steps=20)
+    after = float(matching(x).value.detach())
+    assert after < 0.01 and after < before
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
+        ({"start": wqmc.Psiformer(Molecule("He"), 4, 32, 2)}, "start has the ansatz psiformer"),
+        ({"start": wqmc.FermiNet(Molecule("H"))}, "start has the atoms"),
+        ({"start": wqmc.FermiNet(Molecule("He"), width=8)}, "start has the sizes"),
         ({"ansatz": "slater"}, "ansatz must be one of ferminet, psiformer; got 'slater'"),
         ({"metric": "euclid"}, "metric must be one of fisher-rao, wasserstein, joint"),
         ({"metric": "joint", "velocity": "fast"}, "velocity must be one of tanh"),
         ({"metric": "joint", "optimizer": "spring"}, "'spring' is for the metric 'fisher-rao'"),
-        ({"optimizer": "newton"}, "optimizer must be auto or one of spring, fisher, adam"),
+        (
+            {"optimizer": "newton"},
+            "optimizer must be auto or one of spring, fisher, kronecker, adam",
+        ),
         ({"width": 0}, "width must be at least 1; got 0"),
         ({"ansatz": "psiformer", "width": 10}, "width = 10 is not a multiple of heads = 4"),
         ({"molecule": "Unobtainium"}, "no molecule 'Unobtainium'"),
-        ({"sampler": "gibbs"}, "sampler must be one of metropolis, langevin"),
+        ({"sampler": "gibbs"}, "sampler must be one of metropolis, one-electron, langevin"),
         ({"steps": 0}, "steps must be at least 1"),
     ],
 )

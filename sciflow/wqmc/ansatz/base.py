@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import skip_init
 
-from sciflow.nn.laplacian import Jet, spread
+from sciflow.nn.laplacian import Jet, convolve, differences, spread
 from sciflow.shapes import Float, Tensor
 from sciflow.train import save_model
 from sciflow.wqmc.molecule import Molecule
@@ -58,6 +58,8 @@ class Wavefunction(nn.Module, ABC):
     charges: Tensor
     power: Tensor
     cusp: Tensor
+    alike: Tensor
+    one: Tensor
 
     def __init__(
         self,
@@ -77,18 +79,21 @@ class Wavefunction(nn.Module, ABC):
         functions, first = basis(molecule), start(molecule, determinants)
         self.shape = (determinants, n)
         spin = torch.arange(n) >= molecule.n_up
-        i, j = torch.triu_indices(n, n, 1)
+        alike = (spin[:, None] == spin)[:, :, None]
+        one = torch.eye(n)[:, :, None]
         charges = torch.tensor(molecule.charges, dtype=torch.float64)
         buffers = {
             "nuclei": molecule.coordinates(),
             "charges": charges,
             "power": torch.tensor([float(f.power) for f in functions]),
-            "cusp": torch.where(spin[i] == spin[j], 0.25, 0.5),
+            # (N, N, 1); half of Kato's values, since every pair enters twice
+            "cusp": torch.where(alike, 0.125, 0.25) * (1 - one),
+            "alike": alike.double(),
+            "one": one,
         }
         for key, value in buffers.items():
             self.register_buffer(key, value, persistent=False)
-        self.spin, self.alike = spin.long().tolist(), (spin[i] == spin[j]).long().tolist()
-        self.pairs = (i.tolist(), j.tolist())
+        self.spin = spin.long().tolist()
         self.home = [f.nucleus for f in functions]
         self.angular = [0 if f.axis < 0 else 1 + 3 * f.nucleus + f.axis for f in functions]
 
@@ -114,7 +119,7 @@ class Wavefunction(nn.Module, ABC):
 
         Args:
             features: of each electron by itself (B, N, 4 A), a tensor or a local jet.
-            x: electrons (B, N, 3), a tensor or a spread jet.
+            x: electrons (B, N, 3), a tensor or a jet of each.
         """
 
     def forward(
@@ -136,32 +141,36 @@ class Wavefunction(nn.Module, ABC):
 
     def sign_log(self, x: Any) -> tuple[Tensor, Any]:
         """Sign and log|psi| without the check of the shape, of a tensor or a local jet."""
+        matrices, nuclear, h = self.orbitals(x)
+        signs, logs = torch.linalg.slogdet(matrices)
+        top = (logs.value if isinstance(logs, Jet) else logs).detach().amax(-1, keepdim=True)
+        total = (torch.exp(logs - top) * signs).sum(-1)
+        sign = torch.sign(total.value if isinstance(total, Jet) else total)
+        log = torch.log(torch.abs(total)) + top[..., 0]
+        smooth = spread(nuclear) + h @ self.jastrow + self._electron_cusp(x)
+        return sign, log + smooth.sum((-2, -1)).double()
+
+    def orbitals(self, x: Any) -> tuple[Any, Any, Any]:
+        """What the determinants are made of.
+
+        Returns:
+            the matrices (B, K, N electrons, N orbitals) in float64, the exponent of the
+            electron-nucleus cusp of each electron (B, N, 1), and the network's h (B, N, width).
+        """
         d = x.unsqueeze(-2) - self.nuclei  # (B, N, A, 3)
         r2 = d.square().sum(-1)
         ro = torch.sqrt(r2 + self.softness.square())
         rs = torch.sqrt(r2 + self.charges**-2)
         stretch = torch.log1p(rs)
         directions = (d * (stretch / rs).unsqueeze(-1)).flatten(-2)
-        wide = spread(x)
-        h = self.network(torch.cat([directions, stretch], -1), wide)
-
+        h = self.network(torch.cat([directions, stretch], -1), x)
         phi = spread(self._slater(d, ro)) + spread(self._envelope(ro)) * self._by_spin(
             h, self.heads
         )
         # (B, N electrons, K N) -> (B, K, N, N), in double precision from here on.
         matrices = phi.unflatten(-1, self.shape).transpose(-3, -2).double()
-        signs, logs = torch.linalg.slogdet(matrices)
-        top = (logs.value if isinstance(logs, Jet) else logs).detach().amax(-1, keepdim=True)
-        total = (torch.exp(logs - top) * signs).sum(-1)
-        sign = torch.sign(total.value if isinstance(total, Jet) else total)
-        log = torch.log(torch.abs(total)) + top[..., 0]
-
         nuclear = ((torch.sqrt(r2) - ro) * -self.charges).sum(-1).unsqueeze(-1)
-        smooth = spread(nuclear) + h @ self.jastrow
-        log = log + smooth.sum((-2, -1)).double()
-        if self.pairs[0]:
-            log = log + self._electron_cusp(wide).double()
-        return sign, log
+        return matrices, nuclear, h
 
     def _by_spin(self, y: Any, weights: Tensor) -> Any:
         """``y`` (B, N, m) times the weights (2, m, K N) of the spin of each electron."""
@@ -184,10 +193,11 @@ class Wavefunction(nn.Module, ABC):
         return (decay * self.pi[self.spin]).sum(-2)
 
     def _electron_cusp(self, x: Any) -> Any:
-        i, j = self.pairs
-        r = torch.sqrt((x[..., i, :] - x[..., j, :]).square().sum(-1))
-        a = self.log_range.exp()[self.alike]
-        return (-self.cusp * a.square() / (a + r)).sum(-1)
+        # 1 on the diagonal, where a distance of zero would have no derivative.
+        r = torch.sqrt(differences(x).square().sum(-1, keepdim=True) + self.one)
+        a = torch.exp(self.log_range)
+        a = a[0] + (a[1] - a[0]) * self.alike
+        return convolve((-self.cusp * a.square()) / (a + r), torch.ones_like(self.one[0]))
 
     def save(self, path: str | Path) -> Path:
         """Write the wave function as safetensors, with molecule and settings as JSON metadata."""
@@ -203,18 +213,15 @@ class Wavefunction(nn.Module, ABC):
         return save_model(path, self, config, units={"x": "bohr", "energy": "hartree"})
 
 
-def features_of_pairs(x: Any, spin: list[int]) -> Any:
+def features_of_pairs(x: Any, alike: Tensor) -> Any:
     """Of electrons i and j: direction, distance and whether their spins are equal (B, N, N, 5).
 
     Smooth where they meet, since ``sqrt(r^2 + 1)`` stands for the distance.
     """
-    d = x.unsqueeze(-2) - x.unsqueeze(-3)
+    d = differences(x)
     rs = torch.sqrt(d.square().sum(-1, keepdim=True) + 1.0)
     stretch = torch.log1p(rs)
-    value = x.value if isinstance(x, Jet) else x
-    side = torch.tensor(spin, device=value.device)
-    alike = (side[:, None] == side).to(value.dtype)[:, :, None]
-    return torch.cat([d * stretch / rs, stretch, alike.expand(*value.shape[:-2], -1, -1, -1)], -1)
+    return torch.cat([d * stretch / rs, stretch, alike.expand(*d.shape[:-1], 1)], -1)
 
 
 def bias_of_spin(layer: nn.Linear, features: Any, offsets: Tensor, spin: list[int]) -> Any:

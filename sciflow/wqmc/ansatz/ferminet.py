@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sciflow.nn.laplacian import spread
+from sciflow.nn.laplacian import convolve, spread
 from sciflow.wqmc.ansatz.base import Wavefunction, bias_of_spin, features_of_pairs, linear
 from sciflow.wqmc.molecule import Molecule
 
@@ -24,10 +24,12 @@ class Layer(nn.Module):
 
     def forward(self, h: Any, channels: list[slice]) -> Any:
         """``h`` (B, N, width), tensor or jet; channels: the electrons of each spin."""
-        z = self.own(h)
-        for channel, layer in zip(channels, self.means, strict=True):
-            z = z + layer(h[..., channel, :].mean(-2, keepdim=True))
-        return h + torch.tanh(z)
+        first, *others = (
+            layer(h[..., channel, :].mean(-2, keepdim=True))
+            for channel, layer in zip(channels, self.means, strict=True)
+        )
+        shared = first + others[0] if others else first
+        return h + torch.tanh(self.own(h) + shared)
 
 
 class FermiNet(Wavefunction):
@@ -79,9 +81,8 @@ class FermiNet(Wavefunction):
     def network(self, features: Any, x: Any) -> Any:
         """Embed each electron, gather from all pairs, then mix with the means of each spin."""
         own = torch.tanh(bias_of_spin(self.embed, features, self.spins, self.spin))
-        filters = torch.tanh(self.filter(features_of_pairs(x, self.spin)))
-        h = spread(own)
-        h = h + self.gather((filters * self.source(h).unsqueeze(-3)).sum(-2))
+        filters = torch.tanh(self.filter(features_of_pairs(x, self.alike)))
+        h = spread(own) + self.gather(convolve(filters, self.source(own)))
         for layer in self.layers:
             h = layer(h, self.channels)
         return h

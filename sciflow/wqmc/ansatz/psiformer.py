@@ -23,11 +23,13 @@ class Attention(nn.Module):
         self.perceive = linear(width, width, generator)
 
     def forward(self, h: Any) -> Any:
-        """``h`` (B, N, width), tensor or jet."""
-        parts = self.project(h).unflatten(-1, (3 * self.heads, self.size)).transpose(-3, -2)
+        """``h`` (B, N, width), tensor or jet; in the first layer a jet of each electron."""
+        parts = (
+            spread(self.project(h)).unflatten(-1, (3 * self.heads, self.size)).transpose(-3, -2)
+        )
         q, k, v = (parts[..., i * self.heads : (i + 1) * self.heads, :, :] for i in range(3))
         weights = torch.softmax(q @ k.transpose(-2, -1) * self.size**-0.5, -1)
-        h = h + self.mix((weights @ v).transpose(-3, -2).flatten(-2))
+        h = spread(h) + self.mix((weights @ v).transpose(-3, -2).flatten(-2))
         return h + torch.tanh(self.perceive(h))
 
 
@@ -70,7 +72,7 @@ class Psiformer(Wavefunction):
 
     def network(self, features: Any, x: Any) -> Any:
         """Embed each electron, then let them attend to each other."""
-        h = spread(bias_of_spin(self.embed, features, self.spins, self.spin))
+        h = bias_of_spin(self.embed, features, self.spins, self.spin)
         for layer in self.layers:
             h = layer(h)
         return h

@@ -1,0 +1,82 @@
+"""Ground-state energies of atoms and molecules against the literature, by default settings.
+
+``pytest -m slow tests/wqmc --log-cli-level=INFO`` shows errors and CPU seconds of three seeds. The
+energies are those of frozen parameters and fresh walkers; a bound is for the median error.
+"""
+
+import logging
+import statistics
+import time
+
+import pytest
+
+from sciflow import wqmc
+
+logger = logging.getLogger(__name__)
+
+# Exact non-relativistic energies [hartree] (Kolos and Wolniewicz 1968; Puchalski and Pachucki
+# 2006; Cencek and Rychlewski 2000; Chakravorty et al. 1993), bound of the error [mHa], steps.
+CASES = {
+    "H": (-0.5, 0.1, 300),
+    "He": (-2.903724, 0.5, 600),
+    "H2": (-1.174476, 0.5, 600),
+    "Li": (-7.478060, 1.0, 1000),
+    "LiH": (-8.070548, 2.0, 1500),
+    "Be": (-14.667356, 2.0, 1000),
+    "B": (-24.65391, 5.0, 1500),
+}
+SEEDS = (0, 1, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_energy(name):
+    exact, bound, steps = CASES[name]
+    errors = []
+    for seed in SEEDS:
+        start = time.process_time()
+        result = wqmc.fit(name, seed=seed, steps=steps, progress=False, device="cpu")
+        seconds = time.process_time() - start
+        found = result.evaluation
+        errors.append(1e3 * (found.energy - exact))
+        logger.info(
+            "%s seed %d: %+.2f(%.2f) mHa, variance %.4f, outlier %.1f sigma, acceptance %.2f, "
+            "%.0f CPU-s with evaluation",
+            name,
+            seed,
+            errors[-1],
+            1e3 * found.error,
+            found.variance,
+            found.outlier,
+            found.acceptance,
+            seconds,
+        )
+        assert errors[-1] > -4e3 * found.error
+    logger.info("%s: median error %+.2f mHa, bound %.1f", name, statistics.median(errors), bound)
+    assert statistics.median(map(abs, errors)) < bound
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["C", "N", "H4", "H10"])
+def test_larger_systems_run(name):
+    references = {"C": -37.8450, "N": -54.5892, "H4": -2.278, "H10": -5.6655}
+    start = time.process_time()
+    result = wqmc.fit(name, steps=600, progress=False, device="cpu", evaluation_batches=16)
+    logger.info(
+        "%s: %.1f mHa from %.4f, error bar %.1f mHa, variance %.4f, %.0f CPU-s",
+        name,
+        1e3 * (result.energy - references[name]),
+        references[name],
+        1e3 * result.error,
+        result.variance,
+        time.process_time() - start,
+    )
+    assert result.history["energy"][-1] < result.history["energy"][0]
+
+
+@pytest.mark.slow
+def test_any_order_of_spins():
+    """Nitrogen with three unpaired electrons down instead of up."""
+    nitrogen = wqmc.Molecule("N", [[0, 0, 0]], spin=-3)
+    result = wqmc.fit(nitrogen, steps=100, progress=False, device="cpu", evaluation_batches=4)
+    assert -54.5892 - 4 * result.error < result.energy < -54.2
