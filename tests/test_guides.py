@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import sciflow
-from sciflow import Snapshots, Trainer, cnf, data, nct, turbulence, wlf
+from sciflow import Snapshots, Trainer, cnf, data, nct, turbulence, wlf, wqmc
 from sciflow.am import Lagrangian
 from sciflow.integrators.tableaus import Tableau
 from sciflow.systems import DoubleWellParticles, hmc_chains
@@ -27,12 +27,18 @@ SHORT = [
     (nct, "fit_samples", {"steps": 2}),
     (wlf, "fit", {"steps": 5}),
     (turbulence, "simulate", {"tau_max": 0.05}),
+    (wqmc, "fit", {"batch_size": 16, "evaluation_walkers": 16, "evaluation_batches": 2}),
+    (wqmc, "curve", {"batch_size": 16, "evaluation_walkers": 16}),
 ]
 
 #: Numbers of a guide that ask for more than its code shows.
 SMALLER = {
     "steps=800": "steps=2",
-    "Trainer(steps=500)": "Trainer(steps=2)",
+    "steps=200": "steps=2",
+    "steps=50": "steps=2",
+    "steps=40": "steps=2",
+    "walkers=200": "walkers=20",
+    "steps=500": "steps=2",
     "10_000": "30",
     "[:500], 100": "[:20], 2",
     "simulate(64, nu=0.03": "simulate(16, nu=0.2",

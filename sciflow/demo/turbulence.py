@@ -20,8 +20,9 @@ def decay(setting: Setting) -> Section:
     clock = Clock(setting.seed)
     spectrum = turbulence.PeakedSpectrum(peak=_PEAK)
     (run,) = turbulence.simulate(
-        _POINTS, _VISCOSITY, spectrum, [1000 + setting.seed], tau_max=max(0.1, 2.0 * setting.effort),
-        device="cpu", name="simulation", progress=setting.progress,
+        _POINTS, _VISCOSITY, spectrum, [1000 + setting.seed],
+        tau_max=max(0.1, 2.0 * setting.effort), device="cpu", name="simulation",
+        progress=setting.progress,
     )  # fmt: skip
     forecaster = turbulence.pretrained()
     known = knowledge(run, 0, "both") or {}
