@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from sciflow.shapes import Tensor
 from sciflow.turbulence.edqnm import Closure, closure
 from sciflow.turbulence.features import ENCODERS
 from sciflow.turbulence.forecaster import Calibration, Forecaster
-from sciflow.turbulence.knowledge import knowledge
+from sciflow.turbulence.knowledge import Seen, knowledge, seen
 from sciflow.turbulence.model import DecayODE
 from sciflow.turbulence.runs import DecayRun
 
@@ -24,6 +24,8 @@ _NORMAL = 1.645
 _CLOSURE = (0.07, 0.05)
 # Values of tau of the starts that the bands are made for.
 _AGES = (0.0, 0.35, 0.7, 1.4)
+# Times of each of their forecasts, evenly in tau.
+_TIMES = 40
 
 
 def calibrate(
@@ -57,15 +59,15 @@ def calibrate(
     forecaster = Forecaster(model, Calibration(plain, reach, nothing))
     shared = closure_error(runs)
     scale, outside = {}, {}
+    closures = [run for run in unseen if run.source == "closure"]
+    others = [run for run in unseen if run.source != "closure"]
     for name in ENCODERS:
-        ratios: list[list[np.ndarray]] = [[] for _ in _AGES]
-        errors: list[list[np.ndarray]] = [[] for _ in _AGES]
-        for run in unseen:
-            for age, i in enumerate(_starts(run)):
-                if run.source == "closure":
-                    errors[age] += _errors(forecaster, run, i, name)
-                else:
-                    ratios[age] += _ratios(forecaster, run, i, name)
+        found = [_residuals(forecaster, others, age, name) for age in _AGES]
+        ratios = [x.errors / x.widths.clamp_min(1e-9) for x in found if x is not None]
+        # Random starts of closures are left out: resolved or not, some have next to no
+        # dissipation yet. `deviation` has the growth that is divided out.
+        found = [_residuals(forecaster, closures, age, name) for age in _AGES[1:]]
+        errors = [x.errors * (x.tau + 0.5) / x.tau for x in found if x is not None]
         scale[name] = _nine_of_ten(ratios, _NORMAL)
         own = _nine_of_ten(errors, 0.0)
         outside[name] = (
@@ -74,13 +76,13 @@ def calibrate(
     return Calibration(scale, reach, outside)
 
 
-def _nine_of_ten(groups: list[list[np.ndarray]], otherwise: float) -> tuple[float, float]:
-    """The ninth decile of each row of (2, T) arrays, the largest of the groups."""
-    deciles = [np.quantile(np.concatenate(parts, 1), 0.9, axis=1) for parts in groups if parts]
-    if not deciles:
+def _nine_of_ten(groups: list[Tensor], otherwise: float) -> tuple[float, float]:
+    """The ninth deciles of (2, T, B) arrays, the largest of the groups."""
+    if not groups:
         return otherwise, otherwise
-    a, b = np.max(deciles, axis=0)
-    return float(a), float(b)
+    deciles = torch.stack([group.flatten(1).quantile(0.9, dim=1) for group in groups])
+    a, b = deciles.amax(0).tolist()
+    return a, b
 
 
 def closure_error(runs: Sequence[DecayRun]) -> tuple[float, float]:
@@ -130,42 +132,37 @@ def _interpolated(run: DecayRun) -> Callable[[Tensor], Tensor]:
     return spectrum
 
 
-def _starts(run: DecayRun) -> list[int]:
-    """Rows of a run at `_AGES`, as far as it reaches."""
-    tau = run.tau.numpy()
-    return [int(np.searchsorted(tau, x - 1e-9)) for x in _AGES if x < tau[-1]]
+class _Residuals(NamedTuple):
+    """Absolute errors of ln eps and ln k and the half widths of their bands, (2, T, B); tau."""
+
+    errors: Tensor
+    widths: Tensor
+    tau: Tensor
 
 
-def _residuals(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> Any:
-    """The forecast from row ``i``, and its errors of ln eps and ln k, (2, T); None without."""
-    known = knowledge(run, i, name)
-    if known is None or i >= len(run.t) - 3:
+def _residuals(
+    forecaster: Forecaster, runs: Sequence[DecayRun], age: float, name: str
+) -> _Residuals | None:
+    """Forecasts of all runs from tau = ``age`` at once, at as many times of each; None without."""
+    parts, starts = [], []
+    for run in runs:
+        i = int(np.searchsorted(run.tau.numpy(), age - 1e-9))
+        known = knowledge(run, i, name) if i < len(run.t) - 3 else None
+        if known is None:
+            continue
+        part = run.since(i)
+        parts.append(part.resample(tau=torch.linspace(0, 1, _TIMES).double() * part.tau[-1]))
+        starts.append(seen(part.k[:1], part.eps[:1], torch.tensor([run.nu]).double(), **known))
+    if not parts:
         return None
+    t, k, eps, tau = (
+        torch.stack([getattr(part, field) for part in parts], 1)
+        for field in ("t", "k", "eps", "tau")
+    )
+    nu = torch.tensor([part.nu for part in parts], dtype=torch.float64)
+    around, numbers = (torch.cat(x) for x in list(zip(*starts, strict=True))[1:])
     with torch.no_grad():
-        f = forecaster.forecast(run.k[i], run.eps[i], run.nu, run.t[i:], **known)
-    e, k = (run.eps[i:] / f.eps).log().abs()[1:], (run.k[i:] / f.k).log().abs()[1:]
-    return f, np.stack([e.numpy(), k.numpy()])
-
-
-def _ratios(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> list[np.ndarray]:
-    """Errors over the half widths of the bands at unit scale."""
-    found = _residuals(forecaster, run, i, name)
-    if found is None:
-        return []
-    f, errors = found
-    widths = [(f.eps_high / f.eps).log()[1:], (f.k_high / f.k).log()[1:]]
-    return [errors / torch.stack(widths).clamp_min(1e-9).numpy()]
-
-
-def _errors(forecaster: Forecaster, run: DecayRun, i: int, name: str) -> list[np.ndarray]:
-    """Errors of a closure, over the growth that `deviation` has.
-
-    Random starts of closures are left out: resolved or not, some have next to no dissipation yet.
-    """
-    if i == 0:
-        return []
-    found = _residuals(forecaster, run, i, name)
-    if found is None:
-        return []
-    tau = (run.tau[i:] - run.tau[i])[1:].numpy()
-    return [found[1] * (tau + 0.5) / tau]
+        f = forecaster.solve(t, k[0], eps[0], nu, Seen(name, around, numbers))
+    errors = torch.stack([(eps / f.eps).log().abs(), (k / f.k).log().abs()])
+    widths = torch.stack([(f.eps_high / f.eps).log(), (f.k_high / f.k).log()])
+    return _Residuals(errors[:, 1:], widths[:, 1:], tau[1:])

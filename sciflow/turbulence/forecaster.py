@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +15,7 @@ from torch import nn
 from sciflow.errors import DataError
 from sciflow.shapes import Float, Tensor
 from sciflow.train import History, load_metadata, load_model, save_model
-from sciflow.turbulence.features import ENCODERS, surroundings
-from sciflow.turbulence.knowledge import given_encoders, known_numbers, numbers, optional
+from sciflow.turbulence.knowledge import Seen, numbers, seen
 from sciflow.turbulence.model import DecayODE, tau_grid
 
 # Fall of ln k beyond which no forecast goes: five decades of energy and more.
@@ -49,6 +48,11 @@ class Forecast:
     C2: Tensor
     nu: Tensor
     encoder: str
+
+    def of_one(self) -> Forecast:
+        """The first of the decays, without the axis B."""
+        series = ("k", "eps", "k_low", "k_high", "eps_low", "eps_high", "C2")
+        return replace(self, nu=self.nu[0], **{name: getattr(self, name)[:, 0] for name in series})
 
     @property
     def Re_lambda(self) -> Tensor:
@@ -142,32 +146,22 @@ class Forecaster(nn.Module):
             raise ValueError(f"t must be (T,) or (T, {B}); got {tuple(times.shape)}")
         if not torch.isfinite(times).all() or not (times.diff(dim=0) > 0).all():
             raise ValueError("t must be finite and increase")
-        side, cut = optional("box", box, B), optional("k_max", k_max, B)
-        around = surroundings(k, eps, viscosity, side, cut)
-        given = given_encoders(skewness, palinstrophy, spectrum, history)
-        name = given[-1] if encoder is None else encoder
-        if name not in ENCODERS:
-            raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}; got {name!r}")
-        if name not in given:
-            raise ValueError(
-                f"the encoder {name!r} needs what was not given; there is {', '.join(given)}"
-            )
-        known = known_numbers(
-            name, k, eps, viscosity, skewness, palinstrophy, spectrum, history, k_max
+        start = seen(
+            k, eps, viscosity, skewness, palinstrophy, spectrum, history, box, k_max, encoder
         )
-        return self._solve(times, k, eps, viscosity, around, known, name, single)
+        found = self.solve(times, k, eps, viscosity, start)
+        return found.of_one() if single else found
 
-    def _solve(
+    def solve(
         self,
-        t: Tensor,
-        k: Tensor,
-        eps: Tensor,
-        nu: Tensor,
-        around: Tensor,
-        known: Tensor,
-        name: str,
-        single: bool,
+        t: Float[Tensor, "time *one_or_batch"],
+        k: Float[Tensor, " batch"],
+        eps: Float[Tensor, " batch"],
+        nu: Float[Tensor, " batch"],
+        start: Seen,
     ) -> Forecast:
+        """`forecast` of positive numbers from what the networks see of the starts."""
+        name, around, known = start
         elapsed = (t - t[:1]).expand(len(t), len(k)) if t.ndim == 2 else (t - t[0])[:, None]
         wanted = (elapsed * (eps / k)).expand(len(t), len(k))
         M = self.model.members
@@ -194,20 +188,17 @@ class Forecaster(nn.Module):
             name, reynolds, mean_tau, g, _spread(rise), _spread(fallen)
         )
 
-        def shaped(x: Tensor) -> Tensor:
-            return x[:, 0] if single else x
-
         ln_k, ln_eps = k.log() - mean_tau, eps.log() + g
         return Forecast(
             t=t,
-            k=shaped(ln_k.exp()),
-            eps=shaped(ln_eps.exp()),
-            k_low=shaped((ln_k - sigma_k).exp()),
-            k_high=shaped((ln_k + sigma_k).exp()),
-            eps_low=shaped((ln_eps - sigma_e).exp()),
-            eps_high=shaped((ln_eps + sigma_e).exp()),
-            C2=shaped(C2.mean(1)),
-            nu=nu[0] if single else nu,
+            k=ln_k.exp(),
+            eps=ln_eps.exp(),
+            k_low=(ln_k - sigma_k).exp(),
+            k_high=(ln_k + sigma_k).exp(),
+            eps_low=(ln_eps - sigma_e).exp(),
+            eps_high=(ln_eps + sigma_e).exp(),
+            C2=C2.mean(1),
+            nu=nu,
             encoder=name,
         )
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 
 from sciflow.errors import DataError
-from sciflow.shapes import Tensor
+from sciflow.shapes import Float, Tensor
 from sciflow.turbulence.features import (
+    ENCODERS,
     complete_spectrum,
     history_window,
     of_history,
     of_skewness,
     of_spectrum,
+    surroundings,
 )
 from sciflow.turbulence.runs import DecayRun
 
@@ -81,19 +83,37 @@ def given_encoders(skewness: Any, palinstrophy: Any, spectrum: Any, history: Any
     return names
 
 
-def known_numbers(
-    name: str,
-    k: Tensor,
-    eps: Tensor,
-    nu: Tensor,
-    skewness: Any,
-    palinstrophy: Any,
-    spectrum: Any,
-    history: Any,
-    k_max: Any,
-) -> Tensor:
-    """What the encoder ``name`` sees of B starts, (B, numbers); see `Forecaster.forecast`."""
+class Seen(NamedTuple):
+    """What the networks see of B starts: `surroundings`, and the numbers of one encoder."""
+
+    encoder: str
+    around: Float[Tensor, "batch 3"]
+    numbers: Float[Tensor, "batch n"]
+
+
+def seen(
+    k: Float[Tensor, " batch"],
+    eps: Float[Tensor, " batch"],
+    nu: Float[Tensor, " batch"],
+    skewness: Any = None,
+    palinstrophy: Any = None,
+    spectrum: Any = None,
+    history: Any = None,
+    box: Any = None,
+    k_max: Any = None,
+    encoder: str | None = None,
+) -> Seen:
+    """Check what is known of B starts, and turn it into numbers; see `Forecaster.forecast`."""
+    given = given_encoders(skewness, palinstrophy, spectrum, history)
+    name = given[-1] if encoder is None else encoder
+    if name not in ENCODERS:
+        raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}; got {name!r}")
+    if name not in given:
+        raise ValueError(
+            f"the encoder {name!r} needs what was not given; there is {', '.join(given)}"
+        )
     B = len(k)
+    side, cut = optional("box", box, B), optional("k_max", k_max, B)
     parts = [k.new_zeros(B, 0)]
     if name in ("skewness", "both"):
         S = torch.as_tensor(skewness, dtype=torch.float64).expand(B)
@@ -105,7 +125,7 @@ def known_numbers(
         parts.append(_known_spectrum(k, eps, nu, spectrum, k_max))
     if name == "history":
         parts.append(_known_history(k, eps, history))
-    return torch.cat(parts, 1)
+    return Seen(name, surroundings(k, eps, nu, side, cut), torch.cat(parts, 1))
 
 
 def _known_spectrum(k: Tensor, eps: Tensor, nu: Tensor, spectrum: Any, k_max: Any) -> Tensor:
