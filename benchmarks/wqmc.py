@@ -85,7 +85,7 @@ def run(device="cpu"):
     nested, func = (lambda f=f: f(psi, x) for f in (kinetic_nested, kinetic_func))
     truth = ours()
     for other in (nested(), func()):
-        gap = float(((other - truth).abs() / (1 + truth.abs())).median())
+        gap = float(((other - truth).abs() / (1 + truth.abs())).detach().median())
         assert gap < 1e-3, f"all must give one kinetic energy, but differ by {gap}"
     energies = {
         "forward Laplacian": ours,

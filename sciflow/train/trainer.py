@@ -245,7 +245,7 @@ class _Run:
                 except OSError as error:
                     raise self._unwritable(error) from error
             if bar is not None:
-                bar.set_postfix_str(f"loss {row['loss']:.4g}", refresh=False)
+                bar.set_postfix_str(_said(row), refresh=False)
                 bar.update(self.step - bar.n)
             self.phase = "between"
 
@@ -436,3 +436,10 @@ class _Run:
         self.best = state["best"]
         self._rewind(ranks[self.engine.rank if len(ranks) == world else 0])
         self.saved, self.saved_step = self.path, self.step
+
+
+def _said(row: Mapping[str, float]) -> str:
+    """What a progress bar says: the loss, with its standard error where the objective knows it."""
+    if "error" in row:
+        return f"loss {row['loss']:.6f} +- {row['error']:.1g}"
+    return f"loss {row['loss']:.4g}"

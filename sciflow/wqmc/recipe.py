@@ -39,8 +39,11 @@ class FitOptions(RunOptions):
     Kronecker factors) or "adam"; "auto" takes spring for fisher-rao and fisher otherwise, which
     goes over to kronecker where the network is large."""
     lr: float | None = None
-    """Learning rate at the start, which falls as lr / (1 + step / 500); None takes 0.1 (natural
-    gradient) or 0.002 (adam)."""
+    """Learning rate at the start; None takes 0.1 (natural gradient, where it also falls as
+    1 / (1 + step / 500)) or 0.002 (adam)."""
+    decay: Literal["linear", "constant"] = "linear"
+    """Factor of the learning rate over the run: "linear" to 0 anneals the noise of the gradient;
+    with "constant" a run can be resumed with more steps."""
     damping: float | None = None
     """Added to the eigenvalues of the Fisher matrix of log psi^2; None takes 0.004."""
     trust: float | None = None
@@ -132,7 +135,7 @@ def fit(
         dtype=settings.dtype,
         out=settings.out,
         log=settings.log,
-        decay="constant" if isinstance(update, Update) else "cosine",
+        decay=settings.decay,
         update=update,
         checkpoint_every=100,
         progress=settings.progress,

@@ -53,8 +53,8 @@ def test_other_metrics_lower_the_energy(metric):
 
 
 def test_same_seed_same_energy_and_resume(tmp_path):
-    first = wqmc.fit("He", steps=6, **TINY)
-    options = TINY | {"out": tmp_path, "log": "csv"}
+    first = wqmc.fit("He", steps=6, decay="constant", **TINY)
+    options = TINY | {"out": tmp_path, "log": "csv", "decay": "constant"}
     wqmc.fit("He", steps=3, **options)
     second = wqmc.fit("He", steps=6, resume=True, **options)
     assert second.energy == first.energy
@@ -90,7 +90,7 @@ def test_error_bar_of_correlated_walkers():
         summary(constant * math.nan, 0.5)
 
 
-def test_local_energies_that_are_not_finite_stop_the_run(monkeypatch):
+def test_local_energies_that_are_not_finite_stop_the_run(monkeypatch, tmp_path):
     from sciflow.wqmc import objective
 
     def broken(log_psi, potential, x):
@@ -104,8 +104,9 @@ def test_local_energies_that_are_not_finite_stop_the_run(monkeypatch):
     count = 2  # 1 %: masked
     assert math.isfinite(wqmc.fit("He", **options).energy)
     count = 3
-    with pytest.raises(TrainingError, match="the loss is nan"):
-        wqmc.fit("He", **options)
+    with pytest.raises(TrainingError, match="the loss is nan") as stopped:
+        wqmc.fit("He", out=tmp_path, **options)
+    assert stopped.value.checkpoint.is_file()
 
 
 def test_a_curve_begins_each_geometry_with_the_last(tmp_path):
