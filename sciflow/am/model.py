@@ -204,7 +204,11 @@ class ActionPotential(nn.Module):
 
     def save(self, path: str | Path, extra: dict[str, Any] | None = None) -> None:
         """Write the model as safetensors, with its settings as JSON metadata."""
-        config: dict[str, Any] = {"scale": asdict(self.scale), "width": self.width, "depth": self.depth}
+        config: dict[str, Any] = {
+            "scale": asdict(self.scale),
+            "width": self.width,
+            "depth": self.depth,
+        }
         config |= {"sigma": self.sigma, "growth_penalty": self.growth_penalty}
         action = self.measured_action
         config["action"] = None if action is None else list(action)

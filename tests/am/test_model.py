@@ -121,7 +121,9 @@ def test_noise_and_growth_of_a_constant_field(generator, dtype):
         moved = model.trajectories(x0, t, n_steps=steps, seed=3)
         assert moved.x.shape == (3, 4000, 2)
         variance = moved.x[-1].var(0)
-        torch.testing.assert_close(variance, torch.full((2,), 0.5), rtol=5 * (2 / 4000) ** 0.5, atol=0)
+        torch.testing.assert_close(
+            variance, torch.full((2,), 0.5), rtol=5 * (2 / 4000) ** 0.5, atol=0
+        )
         torch.testing.assert_close(moved.log_weight[-1], torch.full((4000,), 2 * rate))
     torch.testing.assert_close(model.growth(2.0, x0), torch.full((4000,), rate))
     assert torch.equal(model.trajectories(x0, t, seed=3).x, model.trajectories(x0, t, seed=3).x)
