@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from sciflow.integrators import integrate
+from sciflow.am.scale import Scale
+from sciflow.integrators import SDE, integrate
 from sciflow.nn import MLP
 from sciflow.shapes import Float, Tensor
 from sciflow.train import History, load_model, save_model
@@ -30,7 +31,9 @@ class Trajectories(NamedTuple):
 
 
 class Action(NamedTuple):
-    """Kinetic action ``integral of E |v|^2 / 2 dt``, in length^2 / time.
+    """Action ``integral of E[w (|v|^2/2 + growth^2/(2 growth_penalty) - U)] dt``, w the weights.
+
+    In length^2 / time; for optimal transport it is the kinetic energy times the duration.
 
     Attributes:
         rollout: from samples moved by the model.
@@ -41,24 +44,13 @@ class Action(NamedTuple):
     rollout: float
     dual: float
 
+    def certificate(self, exact: float) -> float:
+        """Exact action minus dual: half the mean squared error of the velocity (and growth).
 
-@dataclass(frozen=True)
-class Scale:
-    """Units of the data, in which the network sees them.
-
-    Positions are ``(x - center) / length`` and times ``(t - start) / duration``: one length for
-    all directions, because the kinetic energy weighs them equally.
-    """
-
-    center: tuple[float, ...]
-    length: float
-    start: float
-    duration: float
-
-    @property
-    def dim(self) -> int:
-        """Number of dimensions."""
-        return len(self.center)
+        Args:
+            exact: action of the exact solution, where it is known; length^2 / time.
+        """
+        return exact - self.dual
 
 
 class ActionPotential(nn.Module):
@@ -73,6 +65,9 @@ class ActionPotential(nn.Module):
         width: width of the hidden layers.
         depth: number of hidden layers.
         generator: source of the initial weights.
+        sigma: noise of the motion, in length / sqrt(time).
+        growth_penalty: the growth rate is the potential times this, in 1 / length^2; None where
+            mass is conserved.
     """
 
     center: Tensor
@@ -83,9 +78,12 @@ class ActionPotential(nn.Module):
         width: int = 64,
         depth: int = 3,
         generator: torch.Generator | None = None,
+        sigma: float = 0.0,
+        growth_penalty: float | None = None,
     ) -> None:
         super().__init__()
         self.scale, self.width, self.depth = scale, width, depth
+        self.sigma, self.growth_penalty = sigma, growth_penalty
         self.measured_action: Action | None = None
         self.history: History | None = None
         self.interrupted = False
@@ -103,12 +101,11 @@ class ActionPotential(nn.Module):
         self, t: Float[Tensor, "n"], x: Float[Tensor, "n dim"], create_graph: bool
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Float[Tensor, "n dim"]]:
         """``s``, ``d_t s`` and ``grad s`` in the units of the network."""
-        with torch.enable_grad():
-            t = t if t.requires_grad else t.detach().requires_grad_()
-            x = x if x.requires_grad else x.detach().requires_grad_()
-            s = self(t, x)
-            s_t, velocity = torch.autograd.grad(s.sum(), (t, x), create_graph=create_graph)
-        return s, s_t, velocity
+        with torch.set_grad_enabled(create_graph):
+            h, pull = self.net.pullback(torch.cat([2 * t[:, None] - 1, x], 1))
+            cotangent = torch.cat([x, torch.ones_like(t)[:, None]], 1)
+            back = pull(cotangent)
+            return (cotangent * h).sum(-1), 2 * back[:, 0], h[:, :-1] + back[:, 1:]
 
     # --- in the units of the data ----------------------------------------------------------
 
@@ -126,16 +123,16 @@ class ActionPotential(nn.Module):
 
     def velocity(self, t: float | Tensor, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
         """Velocity ``grad s(t, x)``, in length / time; arguments as in ``potential``."""
-        inner_t, inner_x = self._inward(t, x)
-        with torch.enable_grad():
-            inner_x = inner_x.detach().requires_grad_()
-            (v,) = torch.autograd.grad(self(inner_t.detach(), inner_x).sum(), inner_x)
+        with torch.no_grad():
+            _, _, v = self.derivatives(*self._inward(t, x), create_graph=False)
         return v.to(x.dtype) * (self.scale.length / self.scale.duration)
 
     def growth(self, t: float | Tensor, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n"]:
-        """Growth rate of the mass at x, per time: zero, since this Lagrangian conserves mass."""
-        self._inward(t, x)
-        return x.new_zeros(len(x))
+        """Growth rate of the mass at x, per time; zero where the Lagrangian conserves mass."""
+        if self.growth_penalty is None:
+            self._inward(t, x)
+            return x.new_zeros(len(x))
+        return self.growth_penalty * self.potential(t, x)
 
     def action(self) -> Action:
         """Kinetic action of the fitted curve, as measured on the training samples after the fit.
@@ -152,38 +149,67 @@ class ActionPotential(nn.Module):
         x0: Float[Tensor, "n dim"],
         t: Float[Tensor, "time"],
         n_steps: int | None = None,
+        seed: int = 0,
     ) -> Trajectories:
-        """Move samples along the velocity.
+        """Move samples along the velocity, with its noise and growth where there are any.
 
         Args:
             x0: positions at ``t[0]``, (N, d).
-            t: times (T,), increasing or decreasing.
-            n_steps: constant Runge-Kutta (rk4) steps between neighbouring times; by default the
-                steps are adaptive (dopri5, tolerance 1e-5 of the length scale).
+            t: times (T,), increasing or decreasing; with noise, increasing.
+            n_steps: constant steps between neighbouring times (rk4, or sra1 with noise); by
+                default the steps are adaptive (dopri5, tolerance 1e-5 of the length scale), or,
+                with noise, 200 over the duration of the fit.
+            seed: seed of the noise.
 
         Raises:
-            ValueError: wrong shapes, or values that are not finite.
+            ValueError: wrong shapes, values that are not finite, or noise backwards in time.
         """
         self._check(x0)
         if n_steps is not None and n_steps < 1:
             raise ValueError(f"n_steps must be at least 1; got {n_steps}")
-        if n_steps is None:
+        grows = self.growth_penalty is not None
+        state = (x0, x0.new_zeros(len(x0))) if grows else x0
+
+        def field(time: Tensor, y: Any) -> Any:
+            if not grows:
+                return self.velocity(time, y)
+            return self.velocity(time, y[0]), self.growth(time, y[0])
+
+        if self.sigma > 0:
+            y = self._with_noise(field, state, t, n_steps, seed)
+        elif n_steps is None:
             options: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5 * self.scale.length}
-            return Trajectories(t, integrate(self.velocity, x0, t, "dopri5", **options).y)
-        parts = torch.cat(
-            [
-                torch.linspace(float(a), float(b), n_steps + 1, dtype=t.dtype, device=t.device)[
-                    :-1
-                ]
-                for a, b in zip(t[:-1], t[1:], strict=True)
-            ]
-            + [t[-1:]]
-        )
-        return Trajectories(t, integrate(self.velocity, x0, parts, "rk4").y[::n_steps])
+            y = integrate(field, state, t, "dopri5", **options).y
+        else:
+            y = integrate(field, state, _divided(t, n_steps), "rk4").y
+            y = (y[0][::n_steps], y[1][::n_steps]) if grows else y[::n_steps]
+        return Trajectories(t, *y) if grows else Trajectories(t, y)
+
+    def _with_noise(
+        self, field: Any, state: Any, t: Tensor, n_steps: int | None, seed: int
+    ) -> Any:
+        if len(t) > 1 and float(t[1]) < float(t[0]):
+            raise ValueError(
+                "the noise of the motion cannot be undone: with sigma > 0 the times must "
+                "increase; a fit without noise moves backwards"
+            )
+        grows = isinstance(state, tuple)
+        moving = SDE(field, (self.sigma, 0.0) if grows else self.sigma)
+        if n_steps is None:
+            return integrate(moving, state, t, "sra1", dt=self.scale.duration / 200, seed=seed).y
+        parts = _divided(t, n_steps)
+        dt = float(parts.diff().max())
+        y = integrate(moving, state, parts, "sra1", dt=dt, seed=seed).y
+        return (y[0][::n_steps], y[1][::n_steps]) if grows else y[::n_steps]
 
     def save(self, path: str | Path, extra: dict[str, Any] | None = None) -> None:
         """Write the model as safetensors, with its settings as JSON metadata."""
-        config = {"scale": asdict(self.scale), "width": self.width, "depth": self.depth}
+        config: dict[str, Any] = {
+            "scale": asdict(self.scale),
+            "width": self.width,
+            "depth": self.depth,
+        }
+        config |= {"sigma": self.sigma, "growth_penalty": self.growth_penalty}
         action = self.measured_action
         config["action"] = None if action is None else list(action)
         save_model(path, self, config, units=UNITS, extra=extra)
@@ -202,11 +228,23 @@ class ActionPotential(nn.Module):
         return t.to(dtype).expand(len(x)), x
 
 
+def _divided(t: Float[Tensor, "time"], n_steps: int) -> Float[Tensor, "more"]:
+    """The times with ``n_steps`` equal steps between neighbours."""
+    spans = [
+        torch.linspace(float(a), float(b), n_steps + 1, dtype=t.dtype, device=t.device)[:-1]
+        for a, b in zip(t[:-1], t[1:], strict=True)
+    ]
+    return torch.cat([*spans, t[-1:]])
+
+
 UNITS = {
     "t": "time of the data",
     "x": "length of the data",
     "velocity": "length / time",
     "potential": "length^2 / time",
+    "growth": "1 / time",
+    "sigma": "length / sqrt(time)",
+    "growth_penalty": "1 / length^2",
     "action": "length^2 / time",
 }
 
@@ -224,7 +262,8 @@ def load(path: str | Path) -> ActionPotential:
 
 def _build(config: dict[str, Any]) -> ActionPotential:
     scale = Scale(**{**config["scale"], "center": tuple(config["scale"]["center"])})
-    model = ActionPotential(scale, config["width"], config["depth"])
+    moves = {name: config[name] for name in ("sigma", "growth_penalty") if name in config}
+    model = ActionPotential(scale, config["width"], config["depth"], **moves)
     if config["action"] is not None:
         model.measured_action = Action(*config["action"])
     return model
