@@ -19,6 +19,7 @@ from sciflow.systems.particles import (
 from sciflow.systems.planar_cluster import PlanarCluster, planar_cluster
 from sciflow.systems.population import Ensemble
 from sciflow.systems.sampling import Chains, hmc_chains
+from sciflow.systems.superpositions import HydrogenSuperposition, OscillatorSuperposition
 from sciflow.systems.table import SYSTEMS, make_system
 from sciflow.systems.toys import TOYS, ToyDensity
 from sciflow.systems.trajectories import conformations, to_trajectory
@@ -39,10 +40,12 @@ __all__ = [
     "GeneNetwork",
     "GeneNetworkData",
     "HarmonicChain",
+    "HydrogenSuperposition",
     "LennardJones",
     "MeanFree",
     "Molecule",
     "MuellerBrown",
+    "OscillatorSuperposition",
     "ParticleSystem",
     "Phi4",
     "PlanarCluster",
