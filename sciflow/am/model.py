@@ -86,7 +86,9 @@ class ActionPotential(nn.Module):
     """Potential ``s(t, x)`` whose gradient is the velocity of a moving density.
 
     Samples move by ``dX = grad s dt + sigma dW``, and their weights by ``d log w / dt = lambda s``
-    with the growth penalty lambda: without noise and growth, an ordinary flow. In the units of the network ``s = <x, h(t, x)> + h_0(t, x)`` with one network for ``h`` and
+    with the growth penalty lambda: without noise and growth, an ordinary flow.
+
+    In the units of the network ``s = <x, h(t, x)> + h_0(t, x)`` with one network for ``h`` and
     ``h_0``: the first term lets s grow quadratically, as between Gaussians, and the second lets
     it take any value at the origin. All public methods speak the units of the data.
 

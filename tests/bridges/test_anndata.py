@@ -155,6 +155,6 @@ def test_errors_name_the_key_or_cell(adata):
     bridge.fit(adata, n_dims=2, **SHORT)
     with pytest.raises(DataError, match="no cells at time 7; the times are 0, 1, 2.5"):
         bridge.predict(adata, 7.0, 8.0)
-    for times in ([2.5, 1.0], [0.0], [], [float("nan")]):
+    for times in ([], [float("nan")]):
         with pytest.raises(ValueError, match="times must"):
             bridge.predict(adata, 0.0, times)
