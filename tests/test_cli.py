@@ -328,7 +328,7 @@ def test_a_bug_is_not_dressed_up_as_an_error(tmp_path, monkeypatch):
 
 def interrupt_at(monkeypatch, call):
     """Ctrl-C arrives while the given batch is drawn."""
-    sample, calls = am.coupling.CoupledSnapshots.sample, []
+    sample, calls = am.source.CoupledSnapshots.sample, []
 
     def interrupted(self, n, generator):
         calls.append(n)
@@ -336,7 +336,7 @@ def interrupt_at(monkeypatch, call):
             signal.raise_signal(signal.SIGINT)
         return sample(self, n, generator)
 
-    monkeypatch.setattr(am.coupling.CoupledSnapshots, "sample", interrupted)
+    monkeypatch.setattr(am.source.CoupledSnapshots, "sample", interrupted)
     return calls
 
 

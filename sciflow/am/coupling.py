@@ -1,26 +1,98 @@
-"""Optimal-transport couplings between neighbouring snapshots, kept as lists of pairs."""
+"""Couplings between neighbouring snapshots, kept as lists of pairs.
+
+Each Lagrangian has its own static problem: exact optimal transport for the squared distance, an
+entropic plan where there is noise, an entropic unbalanced plan where mass may grow.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from sciflow.am.entropic import entropic_plan
+from sciflow.am.lagrangians import Lagrangian
 from sciflow.errors import SciflowError, require
 from sciflow.shapes import Float, Int, Tensor
-from sciflow.train import Snapshots
 
 # Exact transport between n and n points costs about n^2.5: 0.1 s at 550, 3 s at 2000.
 POOL = 2000
+# Pairs kept of a dense entropic plan, per point.
+_DRAWS = 32
+# Least entropic regularisation of an unbalanced plan; its cost is dimensionless and about one.
+_LEAST_EPSILON = 0.01
 
 
 class Coupling(NamedTuple):
-    """Pairs of one interval: row ``left`` of one snapshot goes to row ``right`` of the next."""
+    """Pairs of one interval: row ``left`` of one snapshot goes to row ``right`` of the next.
+
+    A pair starts with mass ``start`` and ends with mass ``end``; both are those of the pair over
+    the probability ``chance`` that it is drawn. The sum of ``chance`` is one. A row of -1 has no
+    partner: mass that vanishes, or is born, where it is.
+    """
 
     left: Int[Tensor, "pair"]
     right: Int[Tensor, "pair"]
-    mass: Float[Tensor, "pair"]
+    chance: Float[Tensor, "pair"]
+    start: Float[Tensor, "pair"]
+    end: Float[Tensor, "pair"]
+
+
+def couple(
+    x: Float[Tensor, "left dim"],
+    y: Float[Tensor, "right dim"],
+    lagrangian: Lagrangian,
+    duration: float,
+    masses: tuple[float, float] = (1.0, 1.0),
+    pool: int = POOL,
+    generator: torch.Generator | None = None,
+) -> Coupling:
+    """Pairs that are optimal for the Lagrangian, its potential energy and metric apart.
+
+    Without noise and growth they are those of exact optimal transport: at most n + m - 1 pairs.
+    Otherwise they are drawn from an entropic plan. Snapshots of more than ``pool`` points are
+    coupled pool by pool: both are shuffled and dealt into pools of equal number (minibatch
+    optimal transport, Fatras et al. 2020), so that no dense plan of all points exists; this costs
+    a bias that falls with the size of the pool.
+
+    Args:
+        x: points at the earlier time.
+        y: points at the later time.
+        lagrangian: in the units of the points.
+        duration: time between them.
+        masses: of the population at both times; used where mass may grow.
+        pool: largest number of points on either side of one problem.
+        generator: shuffles the points and draws pairs; exact plans without pools need none.
+
+    Raises:
+        ValueError: a generator is needed but was not given.
+        SciflowError: the solver did not converge.
+    """
+    n_pools = -(-max(len(x), len(y)) // pool)
+    exact = lagrangian.growth_penalty is None and lagrangian.sigma == 0
+    if generator is None and not (exact and n_pools == 1):
+        raise ValueError(f"pools of {pool} points and entropic plans need a generator")
+    n_pools = min(n_pools, len(x), len(y))
+    if n_pools == 1:
+        deal = [[torch.arange(len(x))], [torch.arange(len(y))]]
+    else:
+        deal = [
+            list(torch.randperm(len(z), generator=generator).tensor_split(n_pools)) for z in (x, y)
+        ]
+    parts = []
+    for i, j in zip(*deal, strict=True):
+        if exact:
+            part = _exact(x[i], y[j])
+        else:
+            assert generator is not None
+            part = _entropic(x[i], y[j], lagrangian, duration, masses, generator)
+        weight = len(i) / len(x)
+        left = torch.where(part.left < 0, part.left, i[part.left])
+        right = torch.where(part.right < 0, part.right, j[part.right])
+        parts.append(part._replace(left=left, right=right, chance=part.chance * weight))
+    return Coupling(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def exact_coupling(
@@ -29,153 +101,90 @@ def exact_coupling(
     pool: int = POOL,
     generator: torch.Generator | None = None,
 ) -> Coupling:
-    """Optimal pairs for the squared Euclidean cost, by the network simplex of POT.
-
-    A plan between n and m points has at most n + m - 1 pairs, so no dense plan is kept. Snapshots
-    of more than ``pool`` points are coupled pool by pool: both are shuffled and dealt into pools
-    of equal number, and every pool is solved exactly (minibatch optimal transport, Fatras et al.
-    2020); this costs a bias that falls with the size of the pool.
-
-    Args:
-        x: points at the earlier time.
-        y: points at the later time.
-        pool: largest number of points on either side of one exact problem.
-        generator: shuffles the points; needed only where pools are.
-
-    Raises:
-        ValueError: pools are needed but no generator was given.
-        SciflowError: the solver did not converge.
-    """
-    n_pools = -(-max(len(x), len(y)) // pool)
-    if n_pools == 1:
-        return _solve(x, y, torch.arange(len(x)), torch.arange(len(y)))
-    if generator is None:
-        raise ValueError(f"more than pool = {pool} points need a generator that deals them")
-    n_pools = min(n_pools, len(x), len(y))
-    deal = [torch.randperm(len(z), generator=generator).tensor_split(n_pools) for z in (x, y)]
-    parts = [_solve(x, y, i, j) for i, j in zip(*deal, strict=True)]
-    weights = [len(i) / len(x) for i in deal[0]]
-    return Coupling(
-        torch.cat([p.left for p in parts]),
-        torch.cat([p.right for p in parts]),
-        torch.cat([p.mass * w for p, w in zip(parts, weights, strict=True)]),
-    )
+    """Pairs of exact optimal transport for the squared distance; see ``couple``."""
+    return couple(x, y, Lagrangian(), 1.0, pool=pool, generator=generator)
 
 
-def _solve(x: Tensor, y: Tensor, i: Tensor, j: Tensor) -> Coupling:
+def independent_coupling(n: int, m: int, generator: torch.Generator) -> Coupling:
+    """Random pairs of n and m points, every point in the same number of them up to one."""
+    size = max(n, m) * _DRAWS
+    columns = [
+        torch.cat([torch.randperm(k, generator=generator) for _ in range(-(-size // k))])[:size]
+        for k in (n, m)
+    ]
+    return _balanced(*columns, torch.full((size,), 1 / size, dtype=torch.float64))
+
+
+def _balanced(left: Tensor, right: Tensor, chance: Tensor) -> Coupling:
+    one = torch.ones_like(chance)
+    return Coupling(left, right, chance / chance.sum(), one, one)
+
+
+def _exact(x: Tensor, y: Tensor) -> Coupling:
     ot = require("ot")
-    a, b = x[i].double().numpy(), y[j].double().numpy()
-    cost = ot.dist(a, b)
+    a, b = x.double().numpy(), y.double().numpy()
     plan, log = ot.emd(
-        np.full(len(a), 1 / len(a)), np.full(len(b), 1 / len(b)), cost, numItermax=10**7, log=True
+        np.full(len(a), 1 / len(a)),
+        np.full(len(b), 1 / len(b)),
+        ot.dist(a, b),
+        numItermax=10**7,
+        log=True,
     )
     if log["warning"] is not None:
         raise SciflowError(f"optimal transport did not converge: {log['warning']}")
-    left, right = np.nonzero(plan)
-    mass = torch.from_numpy(plan[left, right])
-    return Coupling(i[torch.from_numpy(left)], j[torch.from_numpy(right)], mass / mass.sum())
+    left, right = (torch.from_numpy(i) for i in np.nonzero(plan))
+    return _balanced(left, right, torch.from_numpy(plan)[left, right])
 
 
-class PathBatch(NamedTuple):
-    """Pairs of coupled samples, each with a time in its interval; all rescaled by the source.
-
-    Attributes:
-        t: times in [0, 1], (n,).
-        t_left: times of the snapshot before, (n,).
-        t_right: times of the snapshot after, (n,).
-        left: samples of the snapshot before, (n, d).
-        right: their partners in the snapshot after, (n, d).
-        first: independent samples of the first snapshot, (n, d).
-        last: independent samples of the last snapshot, (n, d).
-    """
-
-    t: Float[Tensor, "n"]
-    t_left: Float[Tensor, "n"]
-    t_right: Float[Tensor, "n"]
-    left: Float[Tensor, "n dim"]
-    right: Float[Tensor, "n dim"]
-    first: Float[Tensor, "n dim"]
-    last: Float[Tensor, "n dim"]
-
-
-class CoupledSnapshots:
-    """Source of coupled pairs at low-discrepancy times (Kronecker's sequence from a random start).
-
-    Args:
-        snapshots: what was observed; its times must span [0, 1].
-        couplings: one per interval; computed by ``exact_coupling`` where not given.
-        seed: seed of the dealing into pools.
-        pool: see ``exact_coupling``.
-    """
-
-    def __init__(
-        self,
-        snapshots: Snapshots,
-        couplings: list[Coupling] | None = None,
-        seed: int = 0,
-        pool: int = POOL,
-    ) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        samples = snapshots.samples
-        if couplings is None:
-            couplings = [
-                exact_coupling(x, y, pool, generator)
-                for x, y in zip(samples[:-1], samples[1:], strict=True)
-            ]
-        offsets = torch.tensor([0, *snapshots.sizes]).cumsum(0)
-        self._x = torch.cat(samples)
-        self._times = snapshots.times
-        self._sizes = snapshots.sizes
-        self._left = torch.cat([c.left + offsets[k] for k, c in enumerate(couplings)])
-        self._right = torch.cat([c.right + offsets[k + 1] for k, c in enumerate(couplings)])
-        # Interval k fills (k, k + 1] of one running sum: one search finds interval and pair.
-        self._cumulative = torch.cat([k + c.mass.cumsum(0) for k, c in enumerate(couplings)])
-        ends = torch.tensor([len(c.mass) for c in couplings]).cumsum(0) - 1
-        self._last_pair = ends
-        self._first_pair = torch.cat([torch.zeros(1, dtype=torch.int64), ends[:-1] + 1])
-
-    @property
-    def device(self) -> torch.device:
-        """Where the samples live."""
-        return self._x.device
-
-    def placed(self, device: torch.device, dtype: torch.dtype) -> CoupledSnapshots:
-        """The same source on a device, its samples in ``dtype``."""
-        other = object.__new__(CoupledSnapshots)
-        for name, value in self.__dict__.items():
-            if isinstance(value, Tensor):
-                # Times and the running sum stay in float64: they decide which pair is drawn.
-                value = value.to(device, dtype) if name == "_x" else value.to(device)
-            setattr(other, name, value)
-        return other
-
-    def sample(self, n: int, generator: torch.Generator) -> PathBatch:
-        """Draw ``n`` pairs with their times."""
-        device = self._x.device
-
-        def uniform(*shape: int) -> Tensor:
-            draw = torch.rand(
-                shape, generator=generator, device=generator.device, dtype=torch.float64
-            )
-            return draw.to(device)
-
-        steps = torch.arange(n, device=device, dtype=torch.float64)
-        t = (uniform(1) + steps * 2**0.5) % 1.0
-        interval = torch.searchsorted(self._times, t, right=True) - 1
-        interval = interval.clamp(0, len(self._times) - 2)
-        pair = torch.searchsorted(self._cumulative, interval + uniform(n), right=True)
-        # Rounding of the running sum must not carry a draw into the next interval.
-        pair = torch.minimum(pair, self._last_pair[interval])
-        pair = torch.maximum(pair, self._first_pair[interval])
-        first = (uniform(n) * self._sizes[0]).long()
-        last = len(self._x) - 1 - (uniform(n) * self._sizes[-1]).long()
-        dtype = self._x.dtype
-        return PathBatch(
-            t.to(dtype),
-            self._times[interval].to(dtype),
-            self._times[interval + 1].to(dtype),
-            self._x[self._left[pair]],
-            self._x[self._right[pair]],
-            self._x[first],
-            self._x[last],
-        )
+def _entropic(
+    x: Tensor,
+    y: Tensor,
+    lagrangian: Lagrangian,
+    duration: float,
+    masses: tuple[float, float],
+    generator: torch.Generator,
+) -> Coupling:
+    x, y = x.double(), y.double()
+    distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    noise, penalty = lagrangian.sigma**2 * duration, lagrangian.growth_penalty
+    size = max(len(x), len(y)) * _DRAWS
+    if penalty is None:
+        plan = entropic_plan(0.5 * distance.square(), (1.0, 1.0), noise, unbalanced=False)
+        chance = plan
+    else:
+        # The static problem of Wasserstein-Fisher-Rao geometry (Liero, Mielke and Savare, Invent.
+        # Math. 211, 969 (2018)): logarithmic entropy transport on the cone of the angle.
+        angle = 0.5 * math.sqrt(penalty) * distance
+        cost = torch.where(angle < math.pi / 2, -2 * torch.log(torch.cos(angle)), math.inf)
+        epsilon = max(0.5 * penalty * noise, _LEAST_EPSILON)
+        plan = entropic_plan(cost, masses, epsilon, unbalanced=True)
+        # Semi-couplings: a pair starts with its share of the mass of x, ends with that of y.
+        rows, columns = plan.sum(1, keepdim=True), plan.sum(0, keepdim=True)
+        leaves, arrives = rows > 1e-12 * masses[0] / len(x), columns > 1e-12 * masses[1] / len(y)
+        start = torch.where(leaves, plan / rows, 0.0) * (masses[0] / len(x))
+        end = torch.where(arrives, plan / columns, 0.0) * (masses[1] / len(y))
+        dies, born = (~leaves[:, 0]).nonzero()[:, 0], (~arrives[0]).nonzero()[:, 0]
+        n_dead, n_born = len(dies), len(born)
+        chance = 0.5 * (start + end)
+    flat = chance.flatten().cumsum(0)
+    # Stratified draws: of equal weight, and each row gets its share up to one draw.
+    jitter = torch.rand(size, generator=generator, dtype=torch.float64)
+    u = (torch.arange(size, dtype=torch.float64) + jitter) / size
+    drawn = torch.searchsorted(flat, u * flat[-1], right=True).clamp(max=len(flat) - 1)
+    left, right = drawn // len(y), drawn % len(y)
+    if penalty is None:
+        return _balanced(left, right, torch.ones(size, dtype=torch.float64))
+    weight = 1 / chance[left, right]
+    m0, m1 = start.sum(), end.sum()
+    start, end = start[left, right] * weight, end[left, right] * weight
+    nobody, nothing = torch.full_like(torch.cat([dies, born]), -1), torch.zeros(n_dead + n_born, dtype=torch.float64)
+    left = torch.cat([left, dies, nobody[:n_born]])
+    right = torch.cat([right, nobody[:n_dead], born])
+    start = torch.cat(
+        [start * (m0 / start.sum()), nothing[:n_dead] + masses[0] / len(x), nothing[:n_born]]
+    )
+    end = torch.cat(
+        [end * (m1 / end.sum()), nothing[:n_dead], nothing[:n_born] + masses[1] / len(y)]
+    )
+    chance = (start + end) / (start + end).sum()
+    return Coupling(left, right, chance, start / chance, end / chance)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from sciflow.am.scale import Scale
 from sciflow.integrators import SDE, integrate
 from sciflow.nn import MLP
 from sciflow.shapes import Float, Tensor
@@ -51,7 +52,9 @@ class Trajectories(NamedTuple):
 
 
 class Action(NamedTuple):
-    """Kinetic action ``integral of E |v|^2 / 2 dt``, in length^2 / time, with that of growth.
+    """Action ``integral of E[w (|v|^2/2 + growth^2/(2 growth_penalty) - U)] dt``, w the weights.
+
+    In length^2 / time; for optimal transport it is the kinetic energy times the duration.
 
     Attributes:
         rollout: from samples moved by the model.
@@ -62,24 +65,13 @@ class Action(NamedTuple):
     rollout: float
     dual: float
 
+    def certificate(self, exact: float) -> float:
+        """Exact action minus dual: half the mean squared error of the velocity (and growth).
 
-@dataclass(frozen=True)
-class Scale:
-    """Units of the data, in which the network sees them.
-
-    Positions are ``(x - center) / length`` and times ``(t - start) / duration``: one length for
-    all directions, because the kinetic energy weighs them equally.
-    """
-
-    center: tuple[float, ...]
-    length: float
-    start: float
-    duration: float
-
-    @property
-    def dim(self) -> int:
-        """Number of dimensions."""
-        return len(self.center)
+        Args:
+            exact: action of the exact solution, where it is known; length^2 / time.
+        """
+        return exact - self.dual
 
 
 class ActionPotential(nn.Module):
@@ -142,12 +134,11 @@ class ActionPotential(nn.Module):
         self, t: Float[Tensor, "n"], x: Float[Tensor, "n dim"], create_graph: bool
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Float[Tensor, "n dim"]]:
         """``s``, ``d_t s`` and ``grad s`` in the units of the network."""
-        with torch.enable_grad():
-            t = t if t.requires_grad else t.detach().requires_grad_()
-            x = x if x.requires_grad else x.detach().requires_grad_()
-            s = self(t, x)
-            s_t, velocity = torch.autograd.grad(s.sum(), (t, x), create_graph=create_graph)
-        return s, s_t, velocity
+        with torch.set_grad_enabled(create_graph):
+            h, pull = self.net.pullback(torch.cat([2 * t[:, None] - 1, x], 1))
+            cotangent = torch.cat([x, torch.ones_like(t)[:, None]], 1)
+            back = pull(cotangent)
+            return (cotangent * h).sum(-1), 2 * back[:, 0], h[:, :-1] + back[:, 1:]
 
     # --- in the units of the data ----------------------------------------------------------
 
@@ -291,13 +282,10 @@ class ActionPotential(nn.Module):
 
     def _slopes(self, t: float | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Velocity and growth rate, in units of the data."""
-        inner_t, inner_x = self._inward(t, x)
-        with torch.enable_grad():
-            inner_x = inner_x.detach().requires_grad_()
-            s = self(inner_t.detach(), inner_x)
-            (v,) = torch.autograd.grad(s.sum(), inner_x)
+        with torch.no_grad():
+            s, _, v = self.derivatives(*self._inward(t, x), create_graph=False)
         scale, rate = self.scale, self.growth_penalty or 0.0
-        growth = s.detach().to(x) * (rate * scale.length**2 / scale.duration)
+        growth = s.to(x) * (rate * scale.length**2 / scale.duration)
         return v.to(x) * (scale.length / scale.duration), growth
 
     def _noisy(
@@ -330,6 +318,7 @@ UNITS = {
     "x": "length of the data",
     "velocity": "length / time",
     "potential": "length^2 / time",
+    "growth": "1 / time",
     "sigma": "length / time^(1/2)",
     "growth_penalty": "1 / length^2",
     "action": "length^2 / time",

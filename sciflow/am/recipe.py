@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
-from sciflow.am.coupling import POOL, CoupledSnapshots
-from sciflow.am.lagrangians import Lagrangian
-from sciflow.am.model import Action, ActionPotential, Scale
+from sciflow.am.action import measure_action
+from sciflow.am.coupling import POOL, independent_coupling
+from sciflow.am.lagrangians import Lagrangian, find_lagrangian
+from sciflow.am.model import ActionPotential
 from sciflow.am.objective import ActionMatching, Estimator
+from sciflow.am.scale import scale_of
+from sciflow.am.source import CoupledSnapshots
+from sciflow.am.times import Times
 from sciflow.errors import DataError
-from sciflow.integrators import integrate
-from sciflow.shapes import Tensor
 from sciflow.train import ParamGroup, RunOptions, Snapshots, Trainer
 
-# Samples that the action is measured on after a fit.
-_MEASURED = 4096
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(RunOptions):
     """Settings of a fit."""
 
+    sigma: float | None = None
+    """Noise of the motion, in length / sqrt(time), for Lagrangians that have it; None takes that
+    of the table."""
+    growth_penalty: float | None = None
+    """Lambda of the growth term growth^2 / (2 lambda), in 1 / length^2, for Lagrangians that have
+    it: mass travels at most pi / sqrt(lambda); None takes that of the table."""
+    coupling: Literal["optimal", "independent"] = "optimal"
+    """How samples of neighbouring snapshots are paired: "optimal" for the Lagrangian, or
+    independently."""
+    times: Literal["even", "adaptive"] = "even"
+    """How times are drawn: evenly, or more often where the loss varies more."""
     steps: int = 2000
     """Updates of the networks."""
     batch_size: int = 512
@@ -70,21 +83,31 @@ class FitOptions(RunOptions):
         )
 
 
+KINDS = {
+    "deterministic": "ot",
+    "entropic": "sb",
+    "unbalanced": "uot",
+    "entropic+unbalanced": "sb+uot",
+}
+
+
 def fit(
     snapshots: Snapshots,
-    kind: Literal["deterministic"] = "deterministic",
+    kind: Literal[
+        "deterministic", "entropic", "unbalanced", "entropic+unbalanced"
+    ] = "deterministic",
     hold_out: Iterable[int] = (),
     **options: Any,
 ) -> ActionPotential:
-    """Fit a deterministic flow to snapshots by action matching.
+    """Fit the flow of a population to its snapshots by action matching.
 
-    The snapshots are joined by straight lines between partners under exact optimal transport;
-    the potential is fitted to that curve of densities.
+    Partners in neighbouring snapshots, optimal for the kind of flow, are joined by the paths of
+    least action in closed form: straight lines ("deterministic"), Brownian bridges ("entropic"),
+    travelling point masses ("unbalanced"). The potential is fitted to that curve of densities.
 
     Args:
-        snapshots: samples at two or more times; masses are not used, since a deterministic flow
-            conserves mass.
-        kind: ``"deterministic"``.
+        snapshots: samples at two or more times; their masses count where the flow may grow.
+        kind: which flow.
         hold_out: indices of time points that the fit must not see.
         options: fields of ``FitOptions``.
 
@@ -96,38 +119,65 @@ def fit(
         ValueError: another kind, or an option out of range.
         DataError: fewer than two time points remain.
     """
-    if kind != "deterministic":
-        raise ValueError(f"kind must be 'deterministic'; got {kind!r}")
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {sorted(KINDS)}; got {kind!r}")
     settings = FitOptions(**options)
-    problem = prepare(snapshots, hold_out, settings)
-    objective = ActionMatching(problem.model, Lagrangian(), estimator=settings.estimator)
+    lagrangian = find_lagrangian(KINDS[kind], settings.sigma, settings.growth_penalty)
+    problem = prepare(snapshots, hold_out, settings, lagrangian)
+    objective = ActionMatching(
+        problem.model, problem.lagrangian, estimator=settings.estimator, times=problem.source.times
+    )
     return train(problem, objective, settings, "adam")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A fit that is ready to run: snapshots and pairs in network units, and the potential."""
+    """A fit that is ready to run, in network units: snapshots, pairs, Lagrangian, potential."""
 
     snapshots: Snapshots
+    lagrangian: Lagrangian
     source: CoupledSnapshots
     model: ActionPotential
     generator: torch.Generator
 
 
-def prepare(snapshots: Snapshots, hold_out: Iterable[int], settings: FitOptions) -> Problem:
+def prepare(
+    snapshots: Snapshots, hold_out: Iterable[int], settings: FitOptions, lagrangian: Lagrangian
+) -> Problem:
     """Leave out what is held out, then take units, couplings and initial weights from the rest."""
+    if settings.coupling not in ("optimal", "independent"):
+        raise ValueError(f"coupling must be 'optimal' or 'independent'; got {settings.coupling!r}")
+    if settings.times not in ("even", "adaptive"):
+        raise ValueError(f"times must be 'even' or 'adaptive'; got {settings.times!r}")
     kept = leave_out(snapshots, hold_out)
+    if lagrangian.growth_penalty is not None and kept.masses is None:
+        logger.warning(
+            "growth without masses: the population is taken to have the same mass at all times, "
+            "so that it grows in one place only as much as it dies in another; give "
+            "Snapshots(..., masses=...) if its size is known"
+        )
     scale = scale_of(kept)
-    center = torch.tensor(scale.center, dtype=torch.float64)
-    inner = Snapshots(
-        [(x - center) / scale.length for x in kept.samples],
-        (kept.times - scale.start) / scale.duration,
-        kept.masses,
-    )
+    visible = scale.inside(kept)
+    inner = lagrangian.inside(scale, visible)
     generator = torch.Generator().manual_seed(settings.seed)
-    model = ActionPotential(scale, settings.width, settings.depth, generator)
-    source = CoupledSnapshots(inner, seed=settings.seed, pool=settings.pool)
-    return Problem(inner, source, model, generator)
+    model = ActionPotential(
+        scale,
+        settings.width,
+        settings.depth,
+        generator,
+        lagrangian.sigma,
+        lagrangian.growth_penalty,
+    )
+    couplings = None
+    if settings.coupling == "independent":
+        sizes = visible.sizes
+        couplings = [
+            independent_coupling(n, m, generator)
+            for n, m in zip(sizes[:-1], sizes[1:], strict=True)
+        ]
+    times = Times(settings.times == "adaptive")
+    source = CoupledSnapshots(visible, couplings, inner, times, settings.seed, settings.pool)
+    return Problem(visible, inner, source, model, generator)
 
 
 def train(
@@ -141,7 +191,7 @@ def train(
     model = result.model
     assert isinstance(model, ActionPotential)
     model.history, model.interrupted = result.history, result.interrupted
-    model.measured_action = measure_action(model, objective, problem)
+    model.measured_action = measure_action(model, objective, problem.source)
     return model
 
 
@@ -157,36 +207,3 @@ def leave_out(snapshots: Snapshots, hold_out: Iterable[int]) -> Snapshots:
             raise DataError(f"hold_out names time point {k}; there are {len(snapshots)}")
         snapshots = snapshots.without(k)
     return snapshots
-
-
-def scale_of(snapshots: Snapshots) -> Scale:
-    """Units in which the snapshots have mean zero, unit mean variance and unit duration."""
-    x = torch.cat(snapshots.samples)
-    center = x.mean(0)
-    length = float((x - center).square().mean().sqrt())
-    if length == 0.0:
-        raise DataError("all samples are the same point: there is nothing to transport")
-    start, end = float(snapshots.times[0]), float(snapshots.times[-1])
-    return Scale(tuple(center.tolist()), length, start, end - start)
-
-
-def measure_action(model: ActionPotential, objective: ActionMatching, problem: Problem) -> Action:
-    """Kinetic action along the fitted flow, and its dual estimate, in units of the data."""
-    scale = model.scale
-    unit = scale.length**2 / scale.duration
-    device, dtype = model.center.device, model.center.dtype
-    first = problem.snapshots.samples[0][:_MEASURED].to(device, dtype)
-
-    def energy(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        _, _, v = model.derivatives(t.expand(len(state[0])), state[0], create_graph=False)
-        return v, 0.5 * v.square().sum(-1)
-
-    span = torch.tensor([0.0, 1.0], dtype=dtype, device=device)
-    moved = integrate(energy, (first, first.new_zeros(len(first))), span)
-    generator = torch.Generator(problem.source.device).manual_seed(2**31)
-    batch = problem.source.sample(4 * _MEASURED, generator)
-    batch = type(batch)(*(x.to(device, dtype) for x in batch))
-    # The objective still holds the last weights; the fit returns their average.
-    objective.model = model
-    dual = -float(objective(batch).value.detach())
-    return Action(float(moved.y[1][-1].mean()) * unit, dual * unit)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sciflow.am.action import measure_action
-from sciflow.am.lagrangians import find_lagrangian
+from sciflow.am.lagrangians import Lagrangian, find_lagrangian
 from sciflow.am.model import ActionPotential
 from sciflow.am.objective import ActionMatching, TimeWeight
 from sciflow.am.path import PathPoint
@@ -100,7 +100,7 @@ def fit_sampler(
     )
     objective = ActionMatching(
         model,
-        row.inside(scale, None),
+        _inside(row, scale),
         AsDrawn(),
         "dual",
         weight,
@@ -229,6 +229,15 @@ class SampledDensity:
         if mass.shape != (len(t) + 1,) or not bool(((mass > 0) & torch.isfinite(mass)).all()):
             raise DataError("mass must give one positive finite number for each time")
         return mass[1:] / mass[0]
+
+
+def _inside(row: Lagrangian, scale: Scale) -> Lagrangian:
+    """Noise and growth in the units of the network."""
+    penalty = row.growth_penalty
+    return Lagrangian(
+        growth_penalty=None if penalty is None else penalty * scale.length**2,
+        sigma=row.sigma * scale.duration**0.5 / scale.length,
+    )
 
 
 def _scale(sample: Sampler, start: float, end: float, generator: torch.Generator) -> Scale:

@@ -42,8 +42,6 @@ def fit(
     use_rep: str = "X_pca",
     n_dims: int | None = None,
     lagrangian: str | wlf.Lagrangian = "ot",
-    sigma: float | None = None,
-    growth_penalty: float | None = None,
     potential: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     masses: str | None = None,
     hold_out: Iterable[int] = (),
@@ -61,10 +59,6 @@ def fit(
         use_rep: entry of ``obsm`` with the coordinates in which cells are transported.
         n_dims: use the first coordinates only; None for all.
         lagrangian: name in ``wlf.LAGRANGIANS``, or a ``Lagrangian``.
-        sigma: noise, in units of the representation per square root of time; None for that of the
-            Lagrangian.
-        growth_penalty: ease of growth, in units^-2 of the representation; None for that of the
-            Lagrangian.
         potential: the user's own potential energy ``U(t, x)``, (n,) from (n,) and (n, d).
         masses: what the mass at each time is: ``"counts"``, the number of cells; a column of
             ``obs`` with the weight of each cell; an entry of ``uns`` with the mass at each time.
@@ -73,7 +67,8 @@ def fit(
         times: time of each label of ``time_key``, for labels that are not numbers.
         key_added: name of the entry of ``uns``.
         copy: write to a copy of ``adata``, and return it.
-        options: fields of ``wlf.FitOptions``: ``steps``, ``seed``, ``progress`` ...
+        options: fields of ``wlf.FitOptions``: ``sigma``, ``growth_penalty``, ``steps``, ``seed``,
+            ``progress`` ...
 
     Returns:
         The annotated copy if ``copy``, else None.
@@ -102,14 +97,12 @@ def fit(
     )
     settings = wlf.FitOptions(**options)
     hold_out = [int(k) for k in hold_out]
-    physics = {"sigma": sigma, "growth_penalty": growth_penalty, "potential": potential}
-    given = {name: value for name, value in physics.items() if value is not None}
     snapshots = cells.snapshots("counts" if masses == "counts" else "file")
-    fitted = wlf.fit(snapshots, lagrangian, hold_out=hold_out, **given, **options)
+    fitted = wlf.fit(snapshots, lagrangian, hold_out, potential=potential, **options)
     config = {
         "door": "wlf",
         "lagrangian": lagrangian if isinstance(lagrangian, str) else repr(lagrangian),
-        **given,
+        "potential": None if potential is None else repr(potential),
         "masses": masses,
         "hold_out": hold_out,
         "times": None if times is None else dict(times),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sciflow.systems.anharmonic_chains import FPUTBeta, Phi4
 from sciflow.systems.base import ExactSystem, System
 from sciflow.systems.fixed_points import FixedPoints
+from sciflow.systems.gaussian_bridge import GaussianBridge, HarmonicTransport
 from sciflow.systems.gaussians import GaussianTransport
 from sciflow.systems.gene_network import GeneNetwork, GeneNetworkData
 from sciflow.systems.harmonic_chain import HarmonicChain
@@ -17,6 +18,7 @@ from sciflow.systems.particles import (
     ParticleSystem,
 )
 from sciflow.systems.planar_cluster import PlanarCluster, planar_cluster
+from sciflow.systems.point_masses import PointMasses
 from sciflow.systems.population import Ensemble
 from sciflow.systems.sampling import Chains, hmc_chains
 from sciflow.systems.superpositions import HydrogenSuperposition, OscillatorSuperposition
@@ -36,11 +38,13 @@ __all__ = [
     "ExactSystem",
     "FPUTBeta",
     "FixedPoints",
+    "GaussianBridge",
     "GaussianTransport",
     "GeneNetwork",
     "GeneNetworkData",
     "HarmonicChain",
     "HydrogenSuperposition",
+    "HarmonicTransport",
     "LennardJones",
     "MeanFree",
     "Molecule",
@@ -49,6 +53,7 @@ __all__ = [
     "ParticleSystem",
     "Phi4",
     "PlanarCluster",
+    "PointMasses",
     "Ring",
     "System",
     "ToyDensity",

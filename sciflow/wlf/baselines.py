@@ -29,4 +29,4 @@ def transport_midpoint(
     """
     pairs = exact_coupling(before, after, pool, generator)
     x, y = before[pairs.left], after[pairs.right]
-    return x + fraction * (y - x), pairs.mass
+    return x + fraction * (y - x), pairs.chance

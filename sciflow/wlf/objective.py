@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from sciflow.am.coupling import PathBatch
 from sciflow.am.lagrangians import Lagrangian
 from sciflow.am.model import ActionPotential
 from sciflow.am.objective import ActionMatching, Estimator
-from sciflow.am.path import PathPoint
+from sciflow.am.path import ConditionalPath
+from sciflow.am.source import PathBatch
+from sciflow.am.times import Times
 from sciflow.shapes import Float, Tensor
 from sciflow.train import Loss
-from sciflow.wlf.path import LearnedPath, bend_weight
 
 
 class WassersteinLagrangianFlow(ActionMatching):
@@ -27,11 +27,12 @@ class WassersteinLagrangianFlow(ActionMatching):
     Args:
         model: potential to fit.
         lagrangian: in the units of the model's network.
-        path: learned path.
+        path: path with a bend.
         estimator: see ``ActionMatching``; inner moves need ``"dual"``.
         inner_moves: gradient steps that move path points up the Hamiltonian before the potential
             sees them, the inner problem of algorithm 1 there.
         inner_step: size of such a step, in network units.
+        times: see ``ActionMatching``.
 
     Raises:
         ValueError: inner moves with the pathwise estimator, or a negative number of them.
@@ -41,12 +42,13 @@ class WassersteinLagrangianFlow(ActionMatching):
         self,
         model: ActionPotential,
         lagrangian: Lagrangian,
-        path: LearnedPath,
+        path: ConditionalPath,
         estimator: Estimator = "pathwise",
         inner_moves: int = 0,
         inner_step: float = 0.01,
+        times: Times | None = None,
     ) -> None:
-        super().__init__(model, lagrangian, path, estimator)
+        super().__init__(model, lagrangian, path, estimator, times=times)
         if inner_moves < 0:
             raise ValueError(f"inner_moves must not be negative; got {inner_moves}")
         if inner_moves and estimator != "dual":
@@ -58,24 +60,22 @@ class WassersteinLagrangianFlow(ActionMatching):
 
     def forward(self, batch: PathBatch) -> Loss:
         """Loss of a batch, descended by the model and climbed by the path."""
-        point: PathPoint = self.path(batch)
+        point = self.path(batch)
         if self.inner_moves:
             moved = self._move(batch, point.x.detach())
             # The path is pulled by the gradient at the moved point, the potential sits there.
-            point = PathPoint(point.x + (moved - point.x).detach(), point.velocity)
-        terms = (
-            self.dual(batch, point.x) if self.estimator == "dual" else self.pathwise(batch, point)
-        )
-        value = torch.stack(list(terms.values())).sum()
-        return Loss(value, {name: term.detach() for name, term in terms.items()})
+            point = point._replace(x=point.x + (moved - point.x).detach())
+        return self.loss(batch, point)
 
-    def _move(self, batch: PathBatch, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
-        weight = self.inner_step * bend_weight(batch)
+    def _move(self, batch: PathBatch, x: Float[Tensor, "m dim"]) -> Float[Tensor, "m dim"]:
+        t = self.path.twice(batch.t)
+        u = (batch.t - batch.t_left) / (batch.t_right - batch.t_left)
+        weight = self.inner_step * self.path.twice(2 * u * (1 - u))[:, None]
         for _ in range(self.inner_moves):
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
-                _, s_t, velocity = self.model.derivatives(batch.t, x, create_graph=True)
-                h = self.lagrangian.hamiltonian(batch.t, x, s_t, velocity)
+                s, s_t, velocity = self.model.derivatives(t, x, create_graph=True)
+                h = self.lagrangian.hamiltonian(t, x, s, s_t, velocity)
                 (slope,) = torch.autograd.grad(h.sum(), x)
             x = x + weight * slope.clamp(-1.0, 1.0)
         return x.detach()

@@ -7,35 +7,36 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sciflow.am import ActionPotential, Lagrangian
-from sciflow.am.lagrangians import find_lagrangian
+from sciflow.am.lagrangians import Potential, find_lagrangian
 from sciflow.am.objective import ActionMatching
+from sciflow.am.path import Bend, ConditionalPath
 from sciflow.am.recipe import FitOptions as ActionMatchingOptions
 from sciflow.am.recipe import prepare, train
-from sciflow.shapes import Tensor
 from sciflow.train import ParamGroup, Snapshots
+from sciflow.wlf.least_action import minimise_action
 from sciflow.wlf.objective import WassersteinLagrangianFlow
-from sciflow.wlf.path import LearnedPath
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(ActionMatchingOptions):
     """Settings of a fit of a Wasserstein Lagrangian flow."""
 
-    path: Literal["learned", "geodesic"] = "learned"
-    """Path between partners under optimal transport: "learned" starts as the geodesic and is bent
-    by the min-max game; "geodesic" keeps it, which is exact for optimal transport between two
-    snapshots."""
-    path_lr: float = 3e-5
-    """Learning rate of the path. It must be far slower than the potential, which has to follow
-    it: at 1e-4 the path finds bends that the potential does not follow, and the flow misses the
-    snapshots. With a potential energy, whose paths are far from straight, take about 1e-3."""
+    path: Literal["least-action", "closed-form", "learned"] = "least-action"
+    """Path between partners: "least-action" in closed form where there is one, else found by
+    minimising the action of each pair directly; "closed-form" leaves potential energy and metric
+    out; "learned" starts in closed form and is bent by the min-max game of the paper."""
+    path_steps: int = 1000
+    """Updates of the path where its action is minimised, before the potential is fitted."""
+    path_lr: float | None = None
+    """Learning rate of the path: None takes that of the potential where the action is minimised,
+    and 3e-5 in the game, where the potential has to follow the path."""
     path_width: int = 64
     """Width of the hidden layers of the path."""
-    path_depth: int = 2
+    path_depth: int = 3
     """Number of hidden layers of the path."""
     inner_moves: int = 0
-    """Moves of path points up the Hamiltonian before the potential sees them; more than 0 needs
-    the estimator "dual"."""
+    """Moves of path points up the Hamiltonian before the potential sees them, in the game; more
+    than 0 needs the estimator "dual"."""
     inner_step: float = 0.01
     """Size of such a move, in units of the spread of the data."""
 
@@ -44,18 +45,23 @@ def fit(
     snapshots: Snapshots,
     lagrangian: str | Lagrangian = "ot",
     hold_out: Iterable[int] = (),
+    *,
+    potential: Potential | None = None,
     **options: Any,
 ) -> ActionPotential:
     """Fit the flow of least action through snapshots.
 
     Neklyudov et al., "A Computational Framework for Solving Wasserstein Lagrangian Flows",
-    arXiv:2310.10649: a potential, whose gradient is the velocity, and a path between the
-    snapshots are learned against each other; see ``WassersteinLagrangianFlow``.
+    arXiv:2310.10649. Samples of neighbouring snapshots are paired by the optimal coupling of the
+    Lagrangian and joined by its paths of least action; a potential, whose gradient is the
+    velocity, is then fitted to the curve of densities so made. ``path="learned"`` plays the
+    game of the paper instead; see ``WassersteinLagrangianFlow``.
 
     Args:
-        snapshots: samples at two or more times.
+        snapshots: samples at two or more times; masses count where the flow may grow.
         lagrangian: name in ``LAGRANGIANS``, or a ``Lagrangian`` of the user's own.
         hold_out: indices of time points that the fit must not see.
+        potential: potential energy ``U(t, x)`` of the user, added to the Lagrangian; see there.
         options: fields of ``FitOptions``.
 
     Returns:
@@ -76,35 +82,36 @@ def fit(
         torch.Size([200, 2])
     """
     settings = FitOptions(**options)
-    row = find_lagrangian(lagrangian)
-    problem = prepare(snapshots, hold_out, settings)
-    inner = _in_network_units(row, problem.model)
-    if settings.path == "geodesic":
-        if row.potential is not None:
-            raise ValueError("straight lines ignore the potential energy: use path='learned'")
-        objective = ActionMatching(problem.model, inner, estimator=settings.estimator)
-        return train(problem, objective, settings, "adam")
-    if settings.path != "learned":
-        raise ValueError(f"path must be 'learned' or 'geodesic'; got {settings.path!r}")
-    path = LearnedPath(
-        problem.model.scale.dim, settings.path_width, settings.path_depth, problem.generator
-    )
-    game = WassersteinLagrangianFlow(
-        problem.model, inner, path, settings.estimator, settings.inner_moves, settings.inner_step
-    )
-    players = [ParamGroup("model"), ParamGroup("path", lr=settings.path_lr, maximize=True)]
-    return train(problem, game, settings, players)
-
-
-def _in_network_units(lagrangian: Lagrangian, model: ActionPotential) -> Lagrangian:
-    """The same Lagrangian for the rescaled time and positions that the network sees."""
-    potential, scale = lagrangian.potential, model.scale
-    if potential is None:
-        return lagrangian
-
-    def rescaled(t: Tensor, x: Tensor) -> Tensor:
-        center = model.center.to(x)
-        outer = potential(scale.start + scale.duration * t, center + scale.length * x)
-        return outer * (scale.duration / scale.length) ** 2
-
-    return Lagrangian(potential=rescaled)
+    if settings.path not in ("least-action", "closed-form", "learned"):
+        raise ValueError(
+            "path must be 'least-action', 'closed-form' or 'learned'; " f"got {settings.path!r}"
+        )
+    row = find_lagrangian(lagrangian, settings.sigma, settings.growth_penalty, potential)
+    if row.metric is not None and settings.path == "learned":
+        raise ValueError("the game knows no metric: use path='least-action'")
+    if settings.inner_moves and settings.path != "learned":
+        raise ValueError("inner_moves belong to the game: use path='learned'")
+    problem = prepare(snapshots, hold_out, settings, row)
+    inner, model, times = problem.lagrangian, problem.model, problem.source.times
+    bend = None
+    if settings.path == "learned" or (settings.path == "least-action" and row.bends):
+        dim = model.scale.dim
+        bend = Bend(dim, settings.path_width, settings.path_depth, problem.generator)
+    path = ConditionalPath(inner, bend)
+    if settings.path == "learned":
+        game = WassersteinLagrangianFlow(
+            model,
+            inner,
+            path,
+            settings.estimator,
+            settings.inner_moves,
+            settings.inner_step,
+            times=times,
+        )
+        lr = 3e-5 if settings.path_lr is None else settings.path_lr
+        players = [ParamGroup("model"), ParamGroup("path", lr=lr, maximize=True)]
+        return train(problem, game, settings, players)
+    if bend is not None:
+        minimise_action(path, problem.source, settings.path_steps, settings)
+    objective = ActionMatching(model, inner, path, settings.estimator, times=times)
+    return train(problem, objective, settings, "adam")
