@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from sciflow.am.action import measure_action
 from sciflow.am.lagrangians import Lagrangian, find_lagrangian
 from sciflow.am.model import ActionPotential
 from sciflow.am.objective import ActionMatching, TimeWeight
-from sciflow.am.path import PathPoint
+from sciflow.am.path import ConditionalPath, PathPoint
 from sciflow.am.recipe import KINDS, FitOptions
 from sciflow.am.scale import Scale
+from sciflow.am.source import PathBatch
 from sciflow.am.times import Times
 from sciflow.errors import DataError
 from sciflow.shapes import Float, Tensor
@@ -114,42 +114,16 @@ def fit_sampler(
     return fitted
 
 
-class SampledBatch(NamedTuple):
-    """Draws of the density, in the units of the network.
-
-    Attributes:
-        t: times in [0, 1], (n,).
-        density: density that the times were drawn with, (n,).
-        x: one draw at each time, (n, d).
-        mass: total mass at each time, (n,).
-        first: draws at the first time, (n, d).
-        last: draws at the last time, (n, d).
-        mass_first: mass at the first time, (n,).
-        mass_last: mass at the last time, (n,).
-    """
-
-    t: Float[Tensor, "n"]
-    density: Float[Tensor, "n"]
-    x: Float[Tensor, "n dim"]
-    mass: Float[Tensor, "n"]
-    first: Float[Tensor, "n dim"]
-    last: Float[Tensor, "n dim"]
-    mass_first: Float[Tensor, "n"]
-    mass_last: Float[Tensor, "n"]
-
-
-class AsDrawn(nn.Module):
+class AsDrawn(ConditionalPath):
     """The path of sampled densities: points as they were drawn, of unknown velocity."""
 
-    def forward(self, batch: SampledBatch) -> PathPoint:
-        """The points of a batch with their mass."""
-        return PathPoint(
-            batch.x, torch.zeros_like(batch.x), batch.mass, torch.zeros_like(batch.mass)
-        )
+    def __init__(self) -> None:
+        super().__init__(Lagrangian())
 
-    def twice(self, value: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """Values as they are: there is one point for each time."""
-        return value
+    def forward(self, batch: PathBatch) -> PathPoint:
+        """The points of a batch with their mass."""
+        x, mass = batch.left, batch.mass_left
+        return PathPoint(x, torch.zeros_like(x), mass, torch.zeros_like(mass))
 
 
 class SampledDensity:
@@ -192,8 +166,8 @@ class SampledDensity:
         """Go on drawing times as ``state_dict`` saw it."""
         self.times.load_state_dict(state)
 
-    def sample(self, n: int, generator: torch.Generator) -> SampledBatch:
-        """Draw ``n`` points, and as many at both ends."""
+    def sample(self, n: int, generator: torch.Generator) -> PathBatch:
+        """Draw ``n`` points, each its own partner, and as many at both ends."""
         t, density = self.times.draw(n, torch.rand(1, generator=generator, dtype=torch.float64))
         zero, one = torch.zeros_like(t), torch.ones_like(t)
         state = generator.get_state()
@@ -202,8 +176,22 @@ class SampledDensity:
             generator.set_state(state)
             points.append(self._inside(when, generator))
         masses = [self._relative_mass(when) for when in (zero, one, t)]
-        columns = (t, density, points[2], masses[2], points[0], points[1], masses[0], masses[1])
-        return SampledBatch(*(column.to(*self._to) for column in columns))
+        batch = PathBatch(
+            t=t,
+            density=density,
+            t_left=t,
+            t_right=t,
+            left=points[2],
+            right=points[2],
+            mass_left=masses[2],
+            mass_right=masses[2],
+            noise=torch.zeros_like(points[2]),
+            first=points[0],
+            last=points[1],
+            mass_first=masses[0],
+            mass_last=masses[1],
+        )
+        return PathBatch(*(column.to(*self._to) for column in batch))
 
     def _inside(self, t: Tensor, generator: torch.Generator) -> Tensor:
         """Draws at times in [0, 1], in the units of the network."""
