@@ -52,7 +52,10 @@ class PathBatch(NamedTuple):
 class PathSource(Protocol):
     """Where batches come from, and the samples that the flow starts from."""
 
-    mass_first: float
+    @property
+    def mass_first(self) -> float:
+        """Mass of the first samples."""
+        ...
 
     @property
     def device(self) -> torch.device:
