@@ -252,9 +252,9 @@ def measure(study: Study) -> tuple[Scores, am.ActionPotential]:
 
 
 def draw(study: Study, scores: Scores, model: am.ActionPotential) -> Figure:
-    """Moved samples over the exact density, and the distances in time."""
+    """Moved samples (dots) and the exact density (lines), and the distances in time."""
     case = CASES[study.case]
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
     panels = figure.subplots(1, 4)
     times = [case.end * share for share in (0.0, 0.3, 0.7)]
     x = case.sample(0.0, 4000, 7)
@@ -265,19 +265,19 @@ def draw(study: Study, scores: Scores, model: am.ActionPotential) -> Figure:
     plots.style.axes(last)
     share = scores.times / case.end
     for row in scores.model:
-        last.plot(share, row, "o-", ms=3, lw=1, color=plots.style.CATEGORIES[0])
+        last.plot(share, 1e4 * row, "o-", ms=3, lw=1, color=plots.style.CATEGORIES[0])
     last.lines[0].set_label("moved by the model, by seed")
-    last.plot(share, scores.floor, "s-", ms=3, lw=1, color=plots.style.GREY, label="fresh samples")
+    grey = plots.style.GREY
+    last.plot(share, 1e4 * scores.floor, "s-", ms=3, lw=1, color=grey, label="fresh samples")
     last.axhline(0.0, color="black", lw=0.6)
     last.set_xlabel("share of the time span")
-    last.set_ylabel(r"MMD$^2$ to other fresh samples")
-    last.ticklabel_format(axis="y", scilimits=(0, 0))
+    last.set_ylabel(r"MMD$^2$ to other fresh samples ($10^{-4}$)")
     plots.style.legend_above(last, columns=1)
     return figure
 
 
 def _density(case: Case, t: float, points: Tensor, ax: Axes) -> None:
-    """Moved samples over the exact density: in the plane z = const, or in one dimension."""
+    """Moved samples and the exact density, seen along z, or in one dimension."""
     plots.style.axes(ax)
     if case.system.dim == 1:
         grid = torch.linspace(-3.2, 3.2, 400, dtype=torch.float64)[:, None]
@@ -286,7 +286,7 @@ def _density(case: Case, t: float, points: Tensor, ax: Axes) -> None:
         ax.plot(grid, case.system.density(t, grid), color="black", lw=1)
         ax.set_xlabel("x")
     else:
-        axis = torch.linspace(-220, 220, 111, dtype=torch.float64)
+        axis = torch.linspace(-150, 150, 101, dtype=torch.float64)
         plane = torch.cartesian_prod(axis, axis)
         heights = torch.linspace(-250, 250, 41, dtype=torch.float64)
         total = sum(
@@ -294,9 +294,11 @@ def _density(case: Case, t: float, points: Tensor, ax: Axes) -> None:
             for z in heights
         )
         image = total.reshape(len(axis), len(axis)).T
-        ax.contourf(axis, axis, image, 8, cmap="Greys")
-        ax.scatter(*points[:, :2].T, s=0.8, color=plots.style.CATEGORIES[1], lw=0)
-        ax.set(aspect="equal", xlim=(-220, 220), ylim=(-220, 220), xlabel="x", ylabel="y")
+        color = plots.style.CATEGORIES[1]
+        ax.scatter(*points[:, :2].T, s=3, color=color, alpha=0.3, lw=0)
+        levels = float(image.max()) * torch.tensor([0.02, 0.08, 0.25, 0.5, 0.8])
+        ax.contour(axis, axis, image, levels.tolist(), colors="black", linewidths=0.9)
+        ax.set(aspect="equal", xlim=(-150, 150), ylim=(-150, 150), xlabel="x (a.u.)")
     ax.set_title(f"t = {t / case.end:.1f} of the span", fontsize="medium")
 
 

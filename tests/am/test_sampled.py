@@ -14,7 +14,7 @@ from sciflow.am.times import Times
 from sciflow.systems import HydrogenSuperposition, OscillatorSuperposition
 
 logger = logging.getLogger(__name__)
-SHORT = {"device": "cpu", "progress": False, "lr": 5e-3}
+SHORT = {"device": "cpu", "progress": False, "lr": 5e-3, "batch_size": 256, "ema": 0.99}
 
 
 def normal(n, dim, generator):
@@ -28,7 +28,7 @@ def widening(t, generator):
 
 
 def test_deterministic_flow_and_certificate():
-    model = fit_sampler(widening, 0.0, 1.0, steps=600, batch_size=512, width=32, **SHORT)
+    model = fit_sampler(widening, 0.0, 1.0, steps=300, width=32, **SHORT)
     wrong = right = 0.0
     for t in (0.1, 0.5, 0.9):
         x = widening(torch.full((2000,), t), torch.Generator().manual_seed(3))
@@ -50,7 +50,7 @@ def heat(t, generator):
 
 
 def test_entropic_flow_of_diffusion_has_no_drift():
-    model = fit_sampler(heat, 0.0, 1.0, "entropic", sigma=0.8, steps=500, width=32, **SHORT)
+    model = fit_sampler(heat, 0.0, 1.0, "entropic", sigma=0.8, steps=250, width=32, **SHORT)
     x = heat(torch.full((2000,), 0.5), torch.Generator().manual_seed(5))
     # without noise the velocity would be 0.64 x / (2 (1 + 0.32)), of mean square 0.155
     assert float(model.velocity(0.5, x).square().mean()) < 0.01
@@ -91,7 +91,7 @@ def exploding(t, generator):
 
 
 def test_weight_removes_a_singular_end():
-    model = fit_sampler(exploding, 0.0, 1.0, weight=lambda t: t**2, steps=500, width=32, **SHORT)
+    model = fit_sampler(exploding, 0.0, 1.0, weight=lambda t: t**2, steps=250, width=32, **SHORT)
     x = exploding(torch.full((2000,), 0.7), torch.Generator().manual_seed(8))
     error = (model.velocity(0.7, x) - x / 0.7).square().sum() / (x / 0.7).square().sum()
     assert float(error.sqrt()) < 0.1
