@@ -31,8 +31,8 @@ class DataDensity:
         ValueError: a number is not positive.
     """
 
-    width: float = 0.16
-    floor: float = 0.1
+    width: float = 0.2
+    floor: float = 1.0
     points: int = 600
     centers: Tensor | None = field(default=None, repr=False)
     inverse_width: float = field(default=1.0, repr=False)

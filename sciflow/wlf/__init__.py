@@ -5,8 +5,9 @@ Solving Wasserstein Lagrangian Flows", ICML 2024, arXiv:2310.10649.
 """
 
 from sciflow.am import LAGRANGIANS, Action, ActionPotential, Lagrangian, Trajectories, load
-from sciflow.wlf.evaluate import Evaluation, Fold, Row, evaluate
+from sciflow.wlf.evaluate import evaluate
 from sciflow.wlf.recipe import FitOptions, fit
+from sciflow.wlf.scores import Evaluation, Fold, Row
 
 __all__ = [
     "LAGRANGIANS",

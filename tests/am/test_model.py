@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sciflow import DataError, Snapshots, am
-from sciflow.am.model import ActionPotential, Scale
+from sciflow.am.model import ActionPotential
+from sciflow.am.scale import Scale
 
 
 @pytest.fixture
@@ -184,3 +185,49 @@ def test_fit_by_action_matching_transports_a_shift():
     # the truth: everything moves by (2, 0), whose action is 2^2 / (2 * 4)
     assert float((moved - x - torch.tensor([2.0, 0.0])).square().mean().sqrt()) < 0.1
     assert model.action().rollout == pytest.approx(0.5, rel=0.05)
+
+
+def test_noise_and_growth_of_a_constant_field(generator, dtype):
+    """With h = 0 and h_0 = c the drift is zero: pure noise, and growth at a constant rate."""
+    scale = Scale(center=(1.0, 0.0), length=2.0, start=0.0, duration=4.0)
+    model = ActionPotential(scale, 8, 2, generator, sigma=0.5, growth_penalty=0.3).to(dtype)
+    last = model.net.layers[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
+    with torch.no_grad():
+        last.bias[-1] = 0.7
+    rate = 0.3 * 0.7 * 2.0**2 / 4.0
+    x0 = torch.zeros(4000, 2)
+    t = torch.tensor([1.0, 2.0, 3.0])
+    for steps in (None, 5):
+        moved = model.trajectories(x0, t, n_steps=steps, seed=3)
+        assert moved.x.shape == (3, 4000, 2)
+        variance = moved.x[-1].var(0)
+        torch.testing.assert_close(variance, torch.full((2,), 0.5), rtol=5 * (2 / 4000) ** 0.5, atol=0)
+        torch.testing.assert_close(moved.log_weight[-1], torch.full((4000,), 2 * rate))
+    torch.testing.assert_close(model.growth(2.0, x0), torch.full((4000,), rate))
+    assert torch.equal(model.trajectories(x0, t, seed=3).x, model.trajectories(x0, t, seed=3).x)
+    with pytest.raises(ValueError, match="cannot be undone"):
+        model.trajectories(x0, t.flip(0))
+
+
+def test_noise_and_growth_are_saved(generator, dtype, tmp_path):
+    scale = Scale(center=(0.0,), length=1.0, start=0.0, duration=1.0)
+    model = ActionPotential(scale, 8, 2, generator, sigma=0.5, growth_penalty=0.3).to(dtype)
+    model.save(tmp_path / "model.safetensors")
+    other = am.load(tmp_path / "model.safetensors")
+    assert (other.sigma, other.growth_penalty) == (0.5, 0.3)
+
+
+@pytest.mark.parametrize("kind", ["entropic", "unbalanced", "entropic+unbalanced"])
+def test_kinds_of_flow(kind):
+    x = torch.randn(100, 2)
+    data = Snapshots([x, x + 1], [0.0, 1.0], masses=[1.0, 2.0])
+    model = am.fit(data, kind, steps=10, device="cpu", progress=False)
+    assert (model.sigma > 0) == ("entropic" in kind)
+    assert (model.growth_penalty is not None) == ("unbalanced" in kind)
+
+
+def test_unknown_kind(unchecked):
+    with pytest.raises(ValueError, match="kind must be one of"):
+        am.fit(Snapshots([torch.randn(5, 2)] * 2, [0.0, 1.0]), "mixed")

@@ -97,7 +97,7 @@ def compare(model, mean, cov, velocity, action: float) -> dict[str, float]:
         v = velocity(u, x) / DURATION
         error += float((model.velocity(START + DURATION * u, x) - v).square().sum())
         size += float(v.square().sum())
-    start = mean(0.0) + normal(8192, dim, 9) @ root(cov(0.0))
+    start = mean(0.0) + normal(32768, dim, 9) @ root(cov(0.0))
     moved = model.trajectories(start, torch.tensor([START, START + DURATION / 2, TIMES[1]])).x
     middle = cov(0.5).trace()
     return {

@@ -9,7 +9,8 @@ import torch
 from sciflow import DataError, Snapshots, wlf
 from sciflow.data import read_cells
 from sciflow.metrics import wasserstein1
-from sciflow.wlf.evaluate import FLOOR, MIDPOINT, PREVIOUS
+from sciflow.wlf.baselines import Interpolation
+from sciflow.wlf.evaluate import FLOOR, MIDPOINT, MIDPOINT_MEAN, PREVIOUS, SEEN, SPLINE
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,9 @@ def drift():
 def test_rows_and_files(drift, tmp_path):
     result = wlf.evaluate(drift, seeds=(0, 1), **QUICK)
     assert [(r.time, r.method) for r in result.rows] == [
-        (t, m) for t in (1.0, 3.0, None) for m in (FLOOR, PREVIOUS, MIDPOINT, "flow (ot)")
+        (t, m)
+        for t in (1.0, 3.0, None)
+        for m in (FLOOR, PREVIOUS, MIDPOINT, SPLINE, MIDPOINT_MEAN, "flow (ot)")
     ]
     ours = result.row("flow (ot)")
     assert ours.seeds == (0, 1)
@@ -35,10 +38,10 @@ def test_rows_and_files(drift, tmp_path):
         (result.row("flow (ot)", 1.0).w1 + result.row("flow (ot)", 3.0).w1) / 2
     )
     table, document = result.save(tmp_path)
-    assert table.read_text().count("\n") == 13
-    assert len(json.loads(document.read_text())["rows"]) == 12
+    assert table.read_text().count("\n") == 19
+    assert len(json.loads(document.read_text())["rows"]) == 18
     text = result.table()
-    for word in ("scaler", "start", "seeds: 0, 1", FLOOR, PREVIOUS, MIDPOINT):
+    for word in ("scaler", "start", "seeds: 0, 1", FLOOR, PREVIOUS, MIDPOINT, SPLINE):
         assert word in text
 
 
@@ -51,16 +54,18 @@ def test_previous_and_midpoint_rows_are_what_they_say(drift):
     assert "none" in result.rows[0].scaler
 
 
-def test_held_out_cells_leave_no_trace(drift):
-    """Held-out values of 1e6 change not one bit of scaler, couplings or weights."""
+@pytest.mark.parametrize("lagrangian", ["ot", "density+smooth-mean", "sb+uot"])
+def test_held_out_cells_leave_no_trace(drift, lagrangian):
+    """Held-out values of 1e6 change not one bit of scaler, couplings, path or weights."""
     models = []
+    options = QUICK | {"lagrangian": lagrangian, "path_steps": 20}
     for poison in (False, True):
         samples = list(drift.samples)
         if poison:
             samples[2] = torch.full_like(samples[2], 1e6)
         data = Snapshots(samples, drift.times)
-        fitted = wlf.fit(data, hold_out=(2,), steps=40, device="cpu", progress=False)
-        fold = wlf.evaluate(data, hold_out=[2], seeds=(0,), **QUICK).folds[0]
+        fitted = wlf.fit(data, hold_out=(2,), **options)
+        fold = wlf.evaluate(data, hold_out=[2], seeds=(0,), **options).folds[0]
         models.append((fitted, fold.model, fold.predicted))
     (a, a_fold, a_points), (b, b_fold, b_points) = models
     for left, right in ((a, b), (a_fold, b_fold)):
@@ -69,6 +74,40 @@ def test_held_out_cells_leave_no_trace(drift):
         for p, q in zip(left.parameters(), right.parameters(), strict=True):
             assert torch.equal(p, q)
     assert torch.equal(a_points, b_points)
+
+
+def test_leave_two_out_starts_before_both(drift):
+    result = wlf.evaluate(drift, "pairs", seeds=(0,), **QUICK)
+    assert [(r.time, r.method) for r in result.rows if r.method == PREVIOUS] == [
+        (1.0, PREVIOUS), (3.0, PREVIOUS), (None, PREVIOUS)
+    ]  # fmt: skip
+    cells = torch.cat([drift.samples[0], drift.samples[3]])
+    scaled = [(drift.samples[k] - cells.mean(0)) / cells.std(0) for k in (0, 2)]
+    assert result.row(PREVIOUS, 3.0).w1 == pytest.approx(wasserstein1(*scaled), rel=1e-12)
+
+
+def test_all_seen_moves_test_cells_one_step(drift):
+    g = torch.Generator().manual_seed(8)
+    test = Snapshots([torch.randn(60, 2, generator=g) + 2 * t for t in drift.times], drift.times)
+    result = wlf.evaluate(drift, "none", test=test, seeds=(0,), whiten=False, **QUICK)
+    assert [r.time for r in result.rows if r.method == "flow (ot)"] == [1.0, 3.0, 4.0, None]
+    x = test.samples
+    assert result.row(PREVIOUS, 1.0).w1 == pytest.approx(wasserstein1(x[0], x[1]), rel=1e-12)
+    seen = wasserstein1(drift.samples[3], x[3])
+    assert result.row(SEEN, 4.0).w1 == pytest.approx(seen, rel=1e-12)
+
+
+def test_masses_are_scored(drift):
+    """Mass doubles per unit of time everywhere; the middle of a straight line misses that."""
+    data = Snapshots(drift.samples, drift.times, masses=2.0**drift.times)
+    options = QUICK | {"steps": 300, "lagrangian": "uot", "growth_penalty": 1.0}
+    result = wlf.evaluate(data, [1], seeds=(0,), **options)
+    assert result.row(MIDPOINT, 1.0).mass_error == pytest.approx((1 + 7 / 3) / 2 - 1)
+    # the square root of the mass is linear in Wasserstein-Fisher-Rao geometry
+    geodesic = (1 + (8**0.5 - 1) / 3) ** 2 / 2 - 1
+    assert result.row("flow (uot)", 1.0).mass_error == pytest.approx(geodesic, abs=0.05)
+    assert result.folds[0].weight is not None
+    assert result.row(FLOOR, 1.0).mass_error == 0.0
 
 
 def test_same_seed_same_model(drift):
@@ -82,6 +121,14 @@ def test_refusals(drift):
     two = Snapshots(drift.samples[:2], drift.times[:2])
     with pytest.raises(DataError, match="at least three"):
         wlf.evaluate(two)
+    with pytest.raises(DataError, match="at least four"):
+        wlf.evaluate(drift.without(1), "pairs")
+    with pytest.raises(ValueError, match="needs test="):
+        wlf.evaluate(drift, "none")
+    with pytest.raises(DataError, match="times and dimensions"):
+        wlf.evaluate(drift, "none", test=two)
+    with pytest.raises(ValueError, match="'each', 'pairs', 'none'"):
+        wlf.evaluate(drift, "all")
     for ends in (0, 3, 9, -1):
         with pytest.raises(DataError, match=f"interior time points 1 to 2.*got {ends}"):
             wlf.evaluate(drift, hold_out=[ends])
@@ -96,15 +143,19 @@ def embryoid_body(data_dir) -> Snapshots:
     return read_cells(data_dir / "singlecell" / "eb_subset_100pc.npz", n_dims=5).snapshots()
 
 
-def test_embryoid_body(data_dir):
-    """One seed and a third of the steps; the figure of record is the slow test below."""
-    result = wlf.evaluate(
-        embryoid_body(data_dir), seeds=(0,), steps=600, device="cpu", progress=False
-    )
-    assert result.row(PREVIOUS).w1 == pytest.approx(1.25, abs=0.02)
-    assert result.row(MIDPOINT).w1 == pytest.approx(0.878, abs=0.005)
-    assert result.row(FLOOR).w1 == pytest.approx(0.67, abs=0.03)
-    assert result.row("flow (ot)").w1 <= 0.90
+def test_training_free_rows_of_the_embryoid_bodies(data_dir):
+    """The rows to beat, against figures of an independent implementation."""
+    cells, w1 = embryoid_body(data_dir), {}
+    for k in (1, 2, 3):
+        visible = cells.without(k)
+        stack = torch.cat(visible.samples)
+        scaled = cells.map(lambda x: (x - stack.mean(0)) / stack.std(0))  # noqa: B023
+        rows = Interpolation(scaled.without(k), float(cells.times[k]), 2000, torch.Generator())
+        for name in ("midpoint", "midpoint_with_mean"):
+            x, weight = getattr(rows, name)()
+            w1.setdefault(name, []).append(wasserstein1(x, scaled.samples[k], weight))
+    assert w1["midpoint"] == pytest.approx([0.826, 0.894, 0.916], abs=0.002)
+    assert w1["midpoint_with_mean"] == pytest.approx([0.804, 0.891, 0.820], abs=0.002)
 
 
 @pytest.mark.slow
