@@ -177,10 +177,7 @@ def _entropic(
     weight = 1 / chance[left, right]
     m0, m1 = start.sum(), end.sum()
     start, end = start[left, right] * weight, end[left, right] * weight
-    nobody, nothing = (
-        torch.full_like(torch.cat([dies, born]), -1),
-        torch.zeros(n_dead + n_born, dtype=torch.float64),
-    )
+    nobody, nothing = torch.full_like(torch.cat([dies, born]), -1), torch.zeros(n_dead + n_born, dtype=torch.float64)
     left = torch.cat([left, dies, nobody[:n_born]])
     right = torch.cat([right, nobody[:n_dead], born])
     start = torch.cat(

@@ -177,7 +177,9 @@ def describe(lagrangian: Lagrangian) -> str:
     return " + ".join(terms) or "ot"
 
 
-def _inner_metric(metric: Metric | None, scale: Scale, snapshots: Snapshots) -> Metric | None:
+def _inner_metric(
+    metric: Metric | None, scale: Scale, snapshots: Snapshots
+) -> Metric | None:
     if metric is None:
         return None
     if isinstance(metric, DataDensity):

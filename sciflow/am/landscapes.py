@@ -47,7 +47,9 @@ class DataDensity:
         """The metric of these snapshots."""
         generator = torch.Generator().manual_seed(0)
         each = -(-self.points // len(snapshots))
-        chosen = [x[torch.randperm(len(x), generator=generator)[:each]] for x in snapshots.samples]
+        chosen = [
+            x[torch.randperm(len(x), generator=generator)[:each]] for x in snapshots.samples
+        ]
         # E|x - y|^2 = 2 tr cov for two independent points.
         spread = sum(float(x.var(0, correction=0).sum()) for x in snapshots.samples)
         width = self.width * max((2 * spread / len(snapshots)) ** 0.5, 1e-12)

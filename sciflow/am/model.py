@@ -294,8 +294,9 @@ class ActionPotential(nn.Module):
         """Solution of the stochastic equation at the times t."""
         if len(t) > 1 and float(t[1]) < float(t[0]):
             raise ValueError(
-                "a flow with noise cannot be run backwards in time: fit the snapshots at negated "
-                f"times for a way back; got times from {float(t[0]):g} to {float(t[-1]):g}"
+                "noise cannot be undone, so that a flow with noise is not run backwards in time: "
+                "fit the snapshots at negated times for a way back; got times from "
+                f"{float(t[0]):g} to {float(t[-1]):g}"
             )
         diffusion = self.sigma if isinstance(state, Tensor) else (self.sigma, 0.0)
         dt = self.scale.duration / SDE_STEPS

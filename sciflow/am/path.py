@@ -80,7 +80,9 @@ class ConditionalPath(nn.Module):
         if self.lagrangian.growth_penalty is None:
             one = torch.ones_like(u)
             velocity = step / span[:, None]
-            return PathPoint(batch.left + u[:, None] * step, velocity, one, torch.zeros_like(one))
+            return PathPoint(
+                batch.left + u[:, None] * step, velocity, one, torch.zeros_like(one)
+            )
         fraction, fraction_u, mass, mass_u = travelling_dirac(
             u, batch.mass_left, batch.mass_right, step.norm(dim=1), self.lagrangian.growth_penalty
         )
@@ -91,7 +93,9 @@ class ConditionalPath(nn.Module):
             mass_u / span,
         )
 
-    def _with_mean(self, point: PathPoint, batch: PathBatch, u: Tensor, span: Tensor) -> PathPoint:
+    def _with_mean(
+        self, point: PathPoint, batch: PathBatch, u: Tensor, span: Tensor
+    ) -> PathPoint:
         mean = self.lagrangian.mean
         assert mean is not None
         m0, m1 = mean.position(batch.t_left), mean.position(batch.t_right)

@@ -22,8 +22,8 @@ import torch
 from sciflow import wlf
 from sciflow.bridges.cell_table import move, warn_beyond
 from sciflow.bridges.embedding import embed_velocity
-from sciflow.bridges.fields import annotate, model, new
-from sciflow.bridges.genes import expression, with_loadings
+from sciflow.bridges.fields import annotate, model, new, with_genes
+from sciflow.bridges.genes import expression
 from sciflow.data import Cells
 from sciflow.data.cells import checked
 from sciflow.data.h5ad import as_is, collect
@@ -177,13 +177,7 @@ def predict(
         expression(adata, cells.x[:1], rep, wanted, layer)
     table = move(fitted, names, cells.features, cells.x[rows], start, stops, n_steps, seed)
     made = new(table, names * len(stops), time_key, rep, key_added)
-    if genes is False:
-        return made
-    values = expression(adata, table.x, rep, wanted, layer)
-    var = require("pandas", "cell").DataFrame(index=wanted or with_loadings(adata))
-    obsm = dict(made.obsm)
-    whole: AnnData = require("anndata", "cell").AnnData(values, made.obs, var, obsm=obsm)
-    return whole
+    return made if genes is False else with_genes(made, adata, table.x, rep, wanted, layer)
 
 
 def genes(
@@ -274,7 +268,7 @@ def trajectories(
 def evaluate(
     adata: AnnData,
     *,
-    hold_out: Literal["each"] | Iterable[int] = "each",
+    hold_out: Literal["each", "pairs"] | Iterable[int | tuple[int, ...]] = "each",
     time_key: str | None = None,
     use_rep: str = "X_pca",
     n_dims: int | None = None,
@@ -304,7 +298,7 @@ def evaluate(
 
     Sets the following fields:
         ``adata.uns["sciflow_evaluation"]``: table of scores, a row for each method and held-out
-            time; the time of means is NaN.
+            time; the time of means is NaN, and so is the error of a mass that is not known.
 
     Raises:
         DataError: fewer than three time points, or cells that cannot be used.
@@ -318,7 +312,8 @@ def evaluate(
     snapshots = cells.snapshots("counts" if masses == "counts" else "file")
     result = wlf.evaluate(snapshots, hold_out, **options)
     frame = require("pandas", "cell").DataFrame([asdict(row) for row in result.rows])
-    frame["time"] = frame["time"].astype(float)
+    for name in ("time", "mass_error"):  # None, where there is none, is NaN
+        frame[name] = frame[name].astype(float)
     frame["seeds"] = [" ".join(map(str, row.seeds)) for row in result.rows]
     frame.index = frame.index.astype(str)
     target = adata.copy() if copy else adata

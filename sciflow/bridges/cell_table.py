@@ -193,7 +193,7 @@ def write_npz(table: CellTable, path: Path) -> None:
             growth=table.growth,
             names=np.array(table.names, dtype=str),
             features=np.array(table.features, dtype=str),
-            **weights,
+            **weights,  # type: ignore[arg-type]
         )
 
 

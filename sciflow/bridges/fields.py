@@ -13,7 +13,7 @@ import numpy as np
 
 from sciflow import wlf
 from sciflow.bridges.cell_table import CellTable, as_json, describe
-from sciflow.bridges.genes import gene_velocity
+from sciflow.bridges.genes import expression, gene_velocity, with_loadings
 from sciflow.data import Cells
 from sciflow.data.h5ad import element_reader
 from sciflow.errors import DataError, require
@@ -117,6 +117,23 @@ def new(
     made: AnnData = require("anndata", "cell").AnnData(obs=obs, obsm={rep: table.x})
     _set_fields(made, table, rep, key_added)
     return made
+
+
+def with_genes(
+    made: AnnData,
+    adata: AnnData,
+    x: np.ndarray,
+    rep: str,
+    genes: Sequence[str] | None = None,
+    layer: str | None = None,
+) -> AnnData:
+    """`new` cells with the expression of genes as ``X``; arguments as in ``genes.expression``."""
+    values = expression(adata, x, rep, genes, layer)
+    var = require("pandas", "cell").DataFrame(index=list(genes or with_loadings(adata)))
+    whole: AnnData = require("anndata", "cell").AnnData(
+        values, made.obs, var, obsm=dict(made.obsm)
+    )
+    return whole
 
 
 def skeleton(path: Path, rep: str) -> AnnData | None:

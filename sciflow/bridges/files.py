@@ -26,7 +26,7 @@ from sciflow.bridges.cell_table import (
     write_npz,
     write_whole,
 )
-from sciflow.bridges.genes import layer_bytes
+from sciflow.bridges.genes import expression, layer_bytes
 from sciflow.data import Cells, read_cells
 from sciflow.errors import DataError, SciflowError, require
 from sciflow.train import load_metadata
@@ -158,6 +158,8 @@ def predict_file(
     path_out: str | Path,
     start: float,
     stops: Sequence[float],
+    *,
+    genes: Sequence[str] = (),
     n_steps: int | None = None,
     seed: int = 0,
     **reading: Any,
@@ -170,6 +172,7 @@ def predict_file(
         path_out: ``.h5ad`` (a new AnnData), ``.npz`` or ``.csv``.
         start: time of the cells to move.
         stops: times to move them to, before or after the start, in any order.
+        genes: genes whose expression becomes ``X``; for ``.h5ad`` in and out.
         n_steps: constant steps from one time to the next; None for adaptive steps.
         seed: seed of the noise, where the flow has some.
         reading: arguments of ``read_cells``; where not given, those of the fit hold for a file of
@@ -195,11 +198,20 @@ def predict_file(
         )
     check_out(cells.path, path, cells.features)
     rows = at_time(cells, start)
-    check_room(path, 2**20 + len(stops) * _table_bytes(len(rows), cells.n_dims))
+    source = None
+    if genes:
+        if {cells.path.suffix.lower(), path.suffix.lower()} != {".h5ad"}:
+            raise DataError("genes are read from .h5ad and written to .h5ad: give such files")
+        source = require("anndata", "cell").read_h5ad(cells.path, backed="r")
+        expression(source, cells.x[:1], cells.rep, genes)  # refused before anything is moved
+    check_room(path, 2**20 + len(stops) * _table_bytes(len(rows), cells.n_dims + len(genes)))
     names = [cells.names[row] for row in rows]
     table = move(fitted, names, cells.features, cells.x[rows], start, stops, n_steps, seed)
     if path.suffix.lower() == ".h5ad":
         adata = fields.new(table, names * len(stops), cells.time_key, _rep(cells))
+        if source is not None:
+            adata = fields.with_genes(adata, source, table.x, cells.rep, genes)
+            source.file.close()
         write_whole(path, adata.write_h5ad)
     else:
         write_table(table, path)

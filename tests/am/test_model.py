@@ -115,14 +115,6 @@ def test_noise_has_no_way_back(noisy):
         noisy.predict(torch.randn(4, 3), 3.0, [4.0, 2.5])
 
 
-def test_noise_and_growth_are_saved(noisy, tmp_path):
-    noisy.save(tmp_path / "model.safetensors")
-    other = am.load(tmp_path / "model.safetensors").to(torch.get_default_dtype())
-    assert (other.sigma, other.growth_penalty) == (0.7, 0.05)
-    x = torch.randn(4, 3)
-    assert torch.equal(other.growth(3.0, x), noisy.growth(3.0, x))
-
-
 @pytest.mark.parametrize("settings", [{"sigma": -1.0}, {"growth_penalty": 0.0}])
 def test_noise_and_growth_out_of_range(settings):
     scale = Scale(center=(0.0,), length=1.0, start=0.0, duration=1.0)
@@ -203,7 +195,9 @@ def test_noise_and_growth_of_a_constant_field(generator, dtype):
         moved = model.trajectories(x0, t, n_steps=steps, seed=3)
         assert moved.x.shape == (3, 4000, 2)
         variance = moved.x[-1].var(0)
-        torch.testing.assert_close(variance, torch.full((2,), 0.5), rtol=5 * (2 / 4000) ** 0.5, atol=0)
+        torch.testing.assert_close(
+            variance, torch.full((2,), 0.5), rtol=5 * (2 / 4000) ** 0.5, atol=0
+        )
         torch.testing.assert_close(moved.log_weight[-1], torch.full((4000,), 2 * rate))
     torch.testing.assert_close(model.growth(2.0, x0), torch.full((4000,), rate))
     assert torch.equal(model.trajectories(x0, t, seed=3).x, model.trajectories(x0, t, seed=3).x)

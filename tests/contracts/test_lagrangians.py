@@ -159,8 +159,8 @@ def smooth_mean(run: Run, lagrangian: str = "smooth-mean") -> dict[str, float]:
     def mean(t: float) -> np.ndarray:
         total = np.zeros(2)
         for length in (0.5, 1.0, 2.0):
-            kernel = lambda a, b: (
-                (1 + 3**0.5 * abs(a - b) / length) * np.exp(-(3**0.5) * abs(a - b) / length)
+            kernel = lambda a, b: (1 + 3**0.5 * abs(a - b) / length) * np.exp(
+                -(3**0.5) * abs(a - b) / length
             )
             k = len(times)
             matrix = np.ones((k + 1, k + 1))
@@ -208,9 +208,7 @@ def point_masses(run: Run) -> dict[str, float]:
     errors = {
         "action": model.action().rollout / truth.action - 1,
         "dual": model.action().dual / truth.action - 1,
-        "mass": max(
-            abs(float(m) / truth.mass(float(u)) - 1) for u, m in zip(t, mass, strict=True)
-        ),
+        "mass": max(abs(float(m) / truth.mass(float(u)) - 1) for u, m in zip(t, mass, strict=True)),
         "log growth": math.log(mass[-1]) / math.log(2.0) - 1,
         "path": max(
             abs(float(x.mean(0)[0]) - truth.position(float(u)))
@@ -270,9 +268,7 @@ def diffusion_with_growth(run: Run) -> dict[str, float]:
         # in units of the noise, since the drift is zero
         "velocity": float(drift.square().mean().sqrt()) / sigma,
         "action": model.action().rollout / truth.action - 1,
-        "mass": max(
-            abs(float(m) / truth.mass(float(u)) - 1) for u, m in zip(t, mass, strict=True)
-        ),
+        "mass": max(abs(float(m) / truth.mass(float(u)) - 1) for u, m in zip(t, mass, strict=True)),
         "covariance": second / (1 + sigma**2) - 1,
     }
 
