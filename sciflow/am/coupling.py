@@ -112,7 +112,7 @@ def independent_coupling(n: int, m: int, generator: torch.Generator) -> Coupling
         torch.cat([torch.randperm(k, generator=generator) for _ in range(-(-size // k))])[:size]
         for k in (n, m)
     ]
-    return _balanced(*columns, torch.full((size,), 1 / size, dtype=torch.float64))
+    return _balanced(columns[0], columns[1], torch.ones(size, dtype=torch.float64))
 
 
 def _balanced(left: Tensor, right: Tensor, chance: Tensor) -> Coupling:
@@ -177,7 +177,10 @@ def _entropic(
     weight = 1 / chance[left, right]
     m0, m1 = start.sum(), end.sum()
     start, end = start[left, right] * weight, end[left, right] * weight
-    nobody, nothing = torch.full_like(torch.cat([dies, born]), -1), torch.zeros(n_dead + n_born, dtype=torch.float64)
+    nobody, nothing = (
+        torch.full_like(torch.cat([dies, born]), -1),
+        torch.zeros(n_dead + n_born, dtype=torch.float64),
+    )
     left = torch.cat([left, dies, nobody[:n_born]])
     right = torch.cat([right, nobody[:n_dead], born])
     start = torch.cat(

@@ -71,6 +71,6 @@ def entropic_plan(
 
 
 def _scaling(potential: Tensor, product: Tensor, epsilon: float, damping: float) -> Tensor:
-    """exp of the change that one half step makes to a potential, over epsilon."""
+    """Exp of the change that one half step makes to a potential, over epsilon."""
     new = damping * (potential / epsilon - product.log())
     return torch.where(product > 0, torch.exp(new - potential / epsilon), 1.0)

@@ -14,13 +14,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
-from sciflow.am.landscapes import DataDensity, SmoothMean
+from sciflow.am.landscapes import DataDensity, MeanMotion, Metric, SmoothMean
 from sciflow.am.scale import Scale
 from sciflow.shapes import Float, Tensor
 from sciflow.train import Snapshots
 
 Potential = Callable[[Tensor, Tensor], Tensor]
-Metric = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Lagrangian:
             is small: ``DataDensity()``, or a function of x (batch, dim) giving (batch,); None for
             one. The velocity field is then the gradient field that moves
             the curve of densities so found.
-        mean: uniform acceleration that makes the mean of the population move smoothly through
-            all snapshots, ``U = - <a(t), x>``; None for none.
+        mean: ``SmoothMean()``, the uniform acceleration that makes the mean of the population
+            move smoothly through all snapshots, ``U = - <a(t), x>``; None for none.
 
     Raises:
         ValueError: a number is out of range.
@@ -49,7 +48,7 @@ class Lagrangian:
     sigma: float = 0.0
     potential: Potential | None = None
     metric: Metric | None = None
-    mean: SmoothMean | None = None
+    mean: SmoothMean | MeanMotion | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.sigma) and self.sigma >= 0):
@@ -96,7 +95,7 @@ class Lagrangian:
         value = x.new_zeros(len(x))
         if self.potential is not None:
             value = value + self.potential(t, x)
-        if self.mean is not None:
+        if isinstance(self.mean, MeanMotion):
             value = value - (self.mean.acceleration(t) * x).sum(-1)
         return value
 
@@ -114,7 +113,7 @@ class Lagrangian:
             sigma=self.sigma * math.sqrt(duration) / length,
             potential=None if self.potential is None else _rescaled(self.potential, scale),
             metric=_inner_metric(self.metric, scale, snapshots),
-            mean=None if self.mean is None else self.mean.fitted(snapshots),
+            mean=self.mean.fitted(snapshots) if isinstance(self.mean, SmoothMean) else self.mean,
         )
 
 
@@ -177,9 +176,7 @@ def describe(lagrangian: Lagrangian) -> str:
     return " + ".join(terms) or "ot"
 
 
-def _inner_metric(
-    metric: Metric | None, scale: Scale, snapshots: Snapshots
-) -> Metric | None:
+def _inner_metric(metric: Metric | None, scale: Scale, snapshots: Snapshots) -> Metric | None:
     if metric is None:
         return None
     if isinstance(metric, DataDensity):

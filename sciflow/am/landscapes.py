@@ -6,25 +6,28 @@ else ever sees data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 
 from sciflow.shapes import Float, Tensor
 from sciflow.train import Snapshots
 
+Metric = Callable[[Tensor], Tensor]
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
 class DataDensity:
     """Metric under which paths prefer places where data are: ``g(x) = 1 / (floor + h(x))``.
 
     ``h`` is the mean over data points c of ``exp(-|x - c|^2 / (2 w^2))``, divided by its mean
-    over the data, so that g is about one among data and at most ``1 / floor`` far from them
-    (the idea of metric flow matching, Kapusniak et al., arXiv:2405.14780).
+    over the data: one among data, zero far from them (the idea of metric flow matching,
+    Kapusniak et al., arXiv:2405.14780).
 
     Attributes:
         width: w, in units of the root mean squared distance between points of one time.
-        floor: least value of ``1 / g``.
+        floor: least value of ``1 / g``; the larger it is, the straighter are the paths.
         points: most data points kept as centres, evenly from all times.
 
     Raises:
@@ -34,45 +37,41 @@ class DataDensity:
     width: float = 0.2
     floor: float = 1.0
     points: int = 600
-    centers: Tensor | None = field(default=None, repr=False)
-    inverse_width: float = field(default=1.0, repr=False)
-    level: float = field(default=1.0, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("width", "floor", "points"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
 
-    def fitted(self, snapshots: Snapshots) -> DataDensity:
-        """The metric of these snapshots."""
+    def fitted(self, snapshots: Snapshots) -> Metric:
+        """The metric of these snapshots, a function of positions in their units."""
         generator = torch.Generator().manual_seed(0)
         each = -(-self.points // len(snapshots))
-        chosen = [
-            x[torch.randperm(len(x), generator=generator)[:each]] for x in snapshots.samples
-        ]
+        chosen = torch.cat(
+            [x[torch.randperm(len(x), generator=generator)[:each]] for x in snapshots.samples]
+        )
         # E|x - y|^2 = 2 tr cov for two independent points.
         spread = sum(float(x.var(0, correction=0).sum()) for x in snapshots.samples)
         width = self.width * max((2 * spread / len(snapshots)) ** 0.5, 1e-12)
-        new = DataDensity(self.width, self.floor, self.points, torch.cat(chosen), 1 / width)
-        at_data = new._kernel_mean(torch.cat(chosen))
-        return DataDensity(
-            self.width, self.floor, self.points, new.centers, 1 / width, float(at_data.mean())
-        )
+
+        def kernel_mean(x: Tensor) -> Tensor:
+            x, centers = x / width, chosen.to(x) / width
+            squared = x.square().sum(1)[:, None] + centers.square().sum(1) - 2 * x @ centers.T
+            return torch.exp(-0.5 * squared).mean(1)
+
+        level = float(kernel_mean(chosen).mean())
+        return lambda x: 1 / (self.floor + kernel_mean(x) / level)
 
     def __call__(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch"]:
-        """Factor ``g`` of the kinetic energy."""
-        return 1 / (self.floor + self._kernel_mean(x) / self.level)
+        """Not before ``fitted``.
 
-    def _kernel_mean(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch"]:
-        if self.centers is None:
-            raise ValueError("this density has not been fitted to snapshots")
-        centers = self.centers.to(x) * self.inverse_width
-        x = x * self.inverse_width
-        squared = x.square().sum(1)[:, None] + centers.square().sum(1) - 2 * x @ centers.T
-        return torch.exp(-0.5 * squared).mean(1)
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("this metric has not been fitted to snapshots")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class SmoothMean:
     """Uniform acceleration under which the mean moves smoothly through all snapshots.
 
@@ -92,10 +91,6 @@ class SmoothMean:
 
     lengths: tuple[float, ...] = (0.5, 1.0, 2.0)
     nugget: float = 1e-3
-    knots: Tensor | None = field(default=None, repr=False)
-    scales: tuple[float, ...] = field(default=(), repr=False)
-    level: Tensor | None = field(default=None, repr=False)
-    weights: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.lengths or min(self.lengths) <= 0:
@@ -103,51 +98,59 @@ class SmoothMean:
         if self.nugget < 0:
             raise ValueError(f"nugget must not be negative; got {self.nugget}")
 
-    def fitted(self, snapshots: Snapshots) -> SmoothMean:
+    def fitted(self, snapshots: Snapshots) -> MeanMotion:
         """The motion of the mean of these snapshots."""
         t = snapshots.times
         means = torch.stack([x.mean(0) for x in snapshots.samples])
-        spacing = float(t.diff().median())
-        scales = tuple(length * spacing for length in self.lengths)
+        rates = tuple(3**0.5 / (length * float(t.diff().median())) for length in self.lengths)
         ones = torch.ones(len(t), 1, dtype=t.dtype)
         levels, weights = [], []
-        for scale in scales:
-            r = (t[:, None] - t).abs() * (3**0.5 / scale)
+        for rate in rates:
+            r = rate * (t[:, None] - t).abs()
             covariance = (1 + r) * torch.exp(-r) + self.nugget * torch.eye(len(t), dtype=t.dtype)
             solved = torch.linalg.solve(covariance, torch.cat([ones, means], 1))
             level = solved[:, 1:].sum(0) / solved[:, 0].sum()
             levels.append(level)
             weights.append(solved[:, 1:] - solved[:, :1] * level)
-        return SmoothMean(
-            self.lengths,
-            self.nugget,
-            t,
-            scales,
-            torch.stack(levels).mean(0),
-            torch.stack(weights) / len(scales),
-        )
+        n = len(rates)
+        return MeanMotion(t, rates, torch.stack(levels).mean(0), torch.stack(weights) / n)
+
+
+@dataclass(frozen=True, eq=False)
+class MeanMotion:
+    """A sum of Matern-3/2 functions of time, ``(1 + r) exp(-r)`` with r = rate |t - knot|.
+
+    Attributes:
+        knots: times, (K,).
+        rates: one per length of correlation.
+        level: constant, (d,).
+        weights: of each function, (len(rates), K, d).
+    """
+
+    knots: Float[Tensor, "knot"]
+    rates: tuple[float, ...]
+    level: Float[Tensor, "dim"]
+    weights: Float[Tensor, "rate knot dim"]
 
     def position(self, t: Float[Tensor, "n"]) -> Float[Tensor, "n dim"]:
         """The mean ``m(t)``."""
-        return self._sum(t, lambda k, r, sign: (1 + r) * torch.exp(-r), constant=True)
+        parts = ((1 + r) * torch.exp(-r) @ w for _, r, _, w in self._terms(t))
+        return self.level.to(t) + torch.stack(list(parts)).sum(0)
 
     def velocity(self, t: Float[Tensor, "n"]) -> Float[Tensor, "n dim"]:
         """Its velocity ``m'(t)``."""
-        return self._sum(t, lambda k, r, sign: -k * sign * r * torch.exp(-r))
+        parts = (-k * sign * r * torch.exp(-r) @ w for k, r, sign, w in self._terms(t))
+        return torch.stack(list(parts)).sum(0)
 
     def acceleration(self, t: Float[Tensor, "n"]) -> Float[Tensor, "n dim"]:
         """Its acceleration ``m''(t)``."""
-        return self._sum(t, lambda k, r, sign: k**2 * (r - 1) * torch.exp(-r))
+        parts = (k**2 * (r - 1) * torch.exp(-r) @ w for k, r, _, w in self._terms(t))
+        return torch.stack(list(parts)).sum(0)
 
-    def _sum(self, t: Tensor, kernel, constant: bool = False) -> Tensor:  # type: ignore[no-untyped-def]
-        if self.knots is None or self.level is None or self.weights is None:
-            raise ValueError("this mean has not been fitted to snapshots")
+    def _terms(self, t: Tensor) -> Iterator[tuple[float, Tensor, Tensor, Tensor]]:
         gap = t[:, None] - self.knots.to(t)
-        value = torch.zeros_like(t)[:, None]
-        for scale, weights in zip(self.scales, self.weights.to(t), strict=True):
-            k = 3**0.5 / scale
-            value = value + kernel(k, k * gap.abs(), gap.sign()) @ weights
-        return value + self.level.to(t) if constant else value
+        for rate, weights in zip(self.rates, self.weights.to(t), strict=True):
+            yield rate, rate * gap.abs(), gap.sign(), weights
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,7 @@ class ActionMatching(nn.Module):
         value = torch.stack(list(means.values())).sum()
         return Loss(value, {name: term.detach() for name, term in means.items()})
 
-    def dual(
-        self, batch: PathBatch, t: Float[Tensor, "m"], point: PathPoint
-    ) -> dict[str, Tensor]:
+    def dual(self, batch: PathBatch, t: Float[Tensor, "m"], point: PathPoint) -> dict[str, Tensor]:
         """Terms of the dual objective at points of the path, for each sample."""
         x = point.x
         noisy = self.lagrangian.sigma > 0

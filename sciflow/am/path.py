@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sciflow.am.lagrangians import Lagrangian
+from sciflow.am.landscapes import MeanMotion
 from sciflow.am.source import PathBatch
 from sciflow.nn import MLP
 from sciflow.shapes import Float, Tensor
@@ -60,8 +61,8 @@ class ConditionalPath(nn.Module):
         span = batch.t_right - batch.t_left
         u = (batch.t - batch.t_left) / span
         point = self._carrier(batch, u, span)
-        if self.lagrangian.mean is not None:
-            point = self._with_mean(point, batch, u, span)
+        if isinstance(self.lagrangian.mean, MeanMotion):
+            point = _bowed(point, self.lagrangian.mean, batch, u, span)
         if self.bend is not None:
             q, q_t = self.bend(batch, u, span)
             w, w_t = 2 * u * (1 - u), 2 * (1 - 2 * u) / span
@@ -80,9 +81,7 @@ class ConditionalPath(nn.Module):
         if self.lagrangian.growth_penalty is None:
             one = torch.ones_like(u)
             velocity = step / span[:, None]
-            return PathPoint(
-                batch.left + u[:, None] * step, velocity, one, torch.zeros_like(one)
-            )
+            return PathPoint(batch.left + u[:, None] * step, velocity, one, torch.zeros_like(one))
         fraction, fraction_u, mass, mass_u = travelling_dirac(
             u, batch.mass_left, batch.mass_right, step.norm(dim=1), self.lagrangian.growth_penalty
         )
@@ -92,16 +91,6 @@ class ConditionalPath(nn.Module):
             mass,
             mass_u / span,
         )
-
-    def _with_mean(
-        self, point: PathPoint, batch: PathBatch, u: Tensor, span: Tensor
-    ) -> PathPoint:
-        mean = self.lagrangian.mean
-        assert mean is not None
-        m0, m1 = mean.position(batch.t_left), mean.position(batch.t_right)
-        bow = mean.position(batch.t) - m0 - u[:, None] * (m1 - m0)
-        bow_t = mean.velocity(batch.t) - (m1 - m0) / span[:, None]
-        return point._replace(x=point.x + bow, velocity=point.velocity + bow_t)
 
     def _bridge(self, point: PathPoint, batch: PathBatch, u: Tensor, span: Tensor) -> PathPoint:
         u = u.clamp(max=1 - _END)
@@ -113,6 +102,16 @@ class ConditionalPath(nn.Module):
             self.twice(point.mass),
             self.twice(point.mass_rate),
         )
+
+
+def _bowed(
+    point: PathPoint, mean: MeanMotion, batch: PathBatch, u: Tensor, span: Tensor
+) -> PathPoint:
+    """The path plus what the mean does beyond its chord."""
+    m0, m1 = mean.position(batch.t_left), mean.position(batch.t_right)
+    bow = mean.position(batch.t) - m0 - u[:, None] * (m1 - m0)
+    bow_t = mean.velocity(batch.t) - (m1 - m0) / span[:, None]
+    return point._replace(x=point.x + bow, velocity=point.velocity + bow_t)
 
 
 def travelling_dirac(

@@ -90,11 +90,13 @@ def fit_sampler(
     row = find_lagrangian(KINDS[kind], settings.sigma, settings.growth_penalty)
     if mass is not None and row.growth_penalty is None:
         raise ValueError(f"a flow of kind {kind!r} conserves mass: take an unbalanced one")
-    if settings.times not in ("even", "adaptive"):
-        raise ValueError(f"times must be 'even' or 'adaptive'; got {settings.times!r}")
+    if settings.time_sampling not in ("even", "adaptive"):
+        raise ValueError(
+            f"time_sampling must be 'even' or 'adaptive'; got {settings.time_sampling!r}"
+        )
     generator = torch.Generator().manual_seed(settings.seed)
     scale = _scale(sample, start, end, generator)
-    source = SampledDensity(sample, scale, mass, Times(settings.times == "adaptive"))
+    source = SampledDensity(sample, scale, mass, Times(settings.time_sampling == "adaptive"))
     model = ActionPotential(
         scale, settings.width, settings.depth, generator, row.sigma, row.growth_penalty
     )
@@ -104,7 +106,7 @@ def fit_sampler(
         AsDrawn(),
         "dual",
         weight,
-        source.times if settings.times == "adaptive" else None,
+        source.times,
     )
     result = settings.trainer().fit(objective, source, resume=settings.resume)
     fitted = result.model

@@ -158,10 +158,9 @@ def predict_file(
     path_out: str | Path,
     start: float,
     stops: Sequence[float],
-    *,
-    genes: Sequence[str] = (),
     n_steps: int | None = None,
     seed: int = 0,
+    genes: Sequence[str] = (),
     **reading: Any,
 ) -> Path:
     """Move the cells of a file at the time ``start`` to other times, and write them.
@@ -172,9 +171,9 @@ def predict_file(
         path_out: ``.h5ad`` (a new AnnData), ``.npz`` or ``.csv``.
         start: time of the cells to move.
         stops: times to move them to, before or after the start, in any order.
-        genes: genes whose expression becomes ``X``; for ``.h5ad`` in and out.
         n_steps: constant steps from one time to the next; None for adaptive steps.
         seed: seed of the noise, where the flow has some.
+        genes: genes whose expression becomes ``X``; for ``.h5ad`` in and out.
         reading: arguments of ``read_cells``; where not given, those of the fit hold for a file of
             the same kind.
 

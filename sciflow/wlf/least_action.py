@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 class PathAction(nn.Module):
-    """Mean action of the paths of a batch, ``m (g |x'|^2 / 2 - U)``; its terms of noise and growth
-    do not depend on the bend.
+    """Mean action of the paths of a batch, ``m (g |x'|^2 / 2 - U)``.
+
+    Its terms of noise and growth are left out: they do not depend on the bend.
 
     Each interval is measured in units of its own kinetic energy without the bend, so that long
     and short ones are learned equally well.

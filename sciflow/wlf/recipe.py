@@ -84,7 +84,7 @@ def fit(
     settings = FitOptions(**options)
     if settings.path not in ("least-action", "closed-form", "learned"):
         raise ValueError(
-            "path must be 'least-action', 'closed-form' or 'learned'; " f"got {settings.path!r}"
+            f"path must be 'least-action', 'closed-form' or 'learned'; got {settings.path!r}"
         )
     row = find_lagrangian(lagrangian, settings.sigma, settings.growth_penalty, potential)
     if row.metric is not None and settings.path == "learned":

@@ -208,7 +208,7 @@ class Evaluation:
             "held-out t", "method", "W1", "std", "W2", "energy", "MMD^2", "cov. ratio",
             "mass error", "n", "n held out", "s/fit",
         )  # fmt: skip
-        lines = [head]
+        lines: list[tuple[str, ...]] = [head]
         for r in self.rows:
             when = "mean" if r.time is None else f"{r.time:g}"
             mass = "-" if r.mass_error is None else f"{r.mass_error:.3f}"

@@ -50,13 +50,13 @@ def heat(t, generator):
 
 
 def test_entropic_flow_of_diffusion_has_no_drift():
-    model = fit_sampler(heat, 0.0, 1.0, "entropic", sigma=0.8, steps=250, width=32, **SHORT)
+    model = fit_sampler(heat, 0.0, 1.0, "entropic", sigma=0.8, steps=150, width=32, **SHORT)
     x = heat(torch.full((2000,), 0.5), torch.Generator().manual_seed(5))
     # without noise the velocity would be 0.64 x / (2 (1 + 0.32)), of mean square 0.155
     assert float(model.velocity(0.5, x).square().mean()) < 0.01
-    x0 = heat(torch.zeros(20_000), torch.Generator().manual_seed(6))
+    x0 = heat(torch.zeros(8000), torch.Generator().manual_seed(6))
     moved = model.trajectories(x0, torch.tensor([0.0, 1.0]), n_steps=20).x[-1]
-    assert float(moved.var(0).mean()) == pytest.approx(1.64, rel=0.04)
+    assert float(moved.var(0).mean()) == pytest.approx(1.64, rel=0.06)
 
 
 def growing(t, generator):
@@ -72,7 +72,7 @@ def test_unbalanced_flow_of_a_growing_mass():
         "unbalanced",
         growth_penalty=2.0,
         mass=torch.exp,
-        steps=500,
+        steps=250,
         width=32,
         **SHORT,
     )
@@ -91,7 +91,7 @@ def exploding(t, generator):
 
 
 def test_weight_removes_a_singular_end():
-    model = fit_sampler(exploding, 0.0, 1.0, weight=lambda t: t**2, steps=250, width=32, **SHORT)
+    model = fit_sampler(exploding, 0.0, 1.0, weight=lambda t: t**2, steps=400, width=32, **SHORT)
     x = exploding(torch.full((2000,), 0.7), torch.Generator().manual_seed(8))
     error = (model.velocity(0.7, x) - x / 0.7).square().sum() / (x / 0.7).square().sum()
     assert float(error.sqrt()) < 0.1
@@ -125,9 +125,7 @@ def test_weighted_loss_is_that_of_the_weighted_integral(generator):
 def test_velocity_of_the_oscillator_is_its_current():
     """A short version of examples/hydrogen.py."""
     system = OscillatorSuperposition()
-    model = fit_sampler(
-        system.sample, 0.6, math.pi - 0.6, steps=800, batch_size=512, width=48, **SHORT
-    )
+    model = fit_sampler(system.sample, 0.6, math.pi - 0.6, steps=500, width=48, **SHORT)
     wrong = right = 0.0
     for t in (0.9, 1.4, 2.0, 2.4):
         x = system.sample(torch.full((2000,), t), torch.Generator().manual_seed(9))

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -144,6 +145,11 @@ def harmonic(run: Run, **options) -> dict[str, float]:
     return compare(model, mean, cov, truth.velocity, truth.action())
 
 
+def matern(length: float, a: float, b: float) -> float:
+    r = 3**0.5 * abs(a - b) / length
+    return (1 + r) * np.exp(-r)
+
+
 def smooth_mean(run: Run, lagrangian: str = "smooth-mean") -> dict[str, float]:
     """Shifts of one Gaussian along a curve: all points move as the kriging mean does.
 
@@ -159,9 +165,7 @@ def smooth_mean(run: Run, lagrangian: str = "smooth-mean") -> dict[str, float]:
     def mean(t: float) -> np.ndarray:
         total = np.zeros(2)
         for length in (0.5, 1.0, 2.0):
-            kernel = lambda a, b: (1 + 3**0.5 * abs(a - b) / length) * np.exp(
-                -(3**0.5) * abs(a - b) / length
-            )
+            kernel = partial(matern, length)
             k = len(times)
             matrix = np.ones((k + 1, k + 1))
             matrix[:k, :k] = [[kernel(a, b) for b in times] for a in times] + 1e-3 * np.eye(k)
@@ -208,7 +212,9 @@ def point_masses(run: Run) -> dict[str, float]:
     errors = {
         "action": model.action().rollout / truth.action - 1,
         "dual": model.action().dual / truth.action - 1,
-        "mass": max(abs(float(m) / truth.mass(float(u)) - 1) for u, m in zip(t, mass, strict=True)),
+        "mass": max(
+            abs(float(m) / truth.mass(float(u)) - 1) for u, m in zip(t, mass, strict=True)
+        ),
         "log growth": math.log(mass[-1]) / math.log(2.0) - 1,
         "path": max(
             abs(float(x.mean(0)[0]) - truth.position(float(u)))
@@ -268,7 +274,9 @@ def diffusion_with_growth(run: Run) -> dict[str, float]:
         # in units of the noise, since the drift is zero
         "velocity": float(drift.square().mean().sqrt()) / sigma,
         "action": model.action().rollout / truth.action - 1,
-        "mass": max(abs(float(m) / truth.mass(float(u)) - 1) for u, m in zip(t, mass, strict=True)),
+        "mass": max(
+            abs(float(m) / truth.mass(float(u)) - 1) for u, m in zip(t, mass, strict=True)
+        ),
         "covariance": second / (1 + sigma**2) - 1,
     }
 

@@ -43,7 +43,9 @@ def test_bridge_with_little_noise_is_optimal_transport():
     truth = GaussianTransport(ZERO, EYE, MEAN, COV)
     quiet = bridge(1e-4)
     x = torch.randn(5, 2, dtype=torch.float64)
-    torch.testing.assert_close(quiet.velocity(0.4, x), truth.velocity(0.4, x), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        quiet.velocity(0.4, x), truth.velocity(0.4, x), atol=1e-6, rtol=1e-6
+    )
     assert quiet.kinetic_action() == pytest.approx(truth.kinetic_action, rel=1e-5)
 
 

@@ -5,10 +5,10 @@ import torch
 
 from sciflow import Snapshots, wlf
 from sciflow.am import Lagrangian
-from sciflow.am.source import CoupledSnapshots
 from sciflow.am.model import ActionPotential
-from sciflow.am.scale import Scale
 from sciflow.am.path import Bend, ConditionalPath
+from sciflow.am.scale import Scale
+from sciflow.am.source import CoupledSnapshots
 from sciflow.wlf.objective import WassersteinLagrangianFlow
 
 
@@ -77,7 +77,8 @@ def test_inner_moves_need_the_dual_estimator(model, dtype):
 
 
 @pytest.mark.parametrize(
-    "options", [{"path_steps": 400, "steps": 500}, {"path": "learned", "path_lr": 2e-3, "steps": 1500}]
+    "options",
+    [{"path_steps": 400, "steps": 500}, {"path": "learned", "path_lr": 2e-3, "steps": 1500}],
 )
 def test_physical_potential_bends_the_path(options):
     """Harmonic U = w^2 x^2 / 2: the least-action path between two points is known.
@@ -108,9 +109,7 @@ def test_physical_potential_bends_the_path(options):
 def test_game_and_geodesic_agree_for_optimal_transport(options):
     x = torch.randn(500, 2, generator=torch.Generator().manual_seed(1))
     snapshots = Snapshots([x, 0.5 * x + 1.0], [0.0, 1.0])
-    model = wlf.fit(
-        snapshots, path="learned", steps=500, device="cpu", progress=False, **options
-    )
+    model = wlf.fit(snapshots, path="learned", steps=500, device="cpu", progress=False, **options)
     exact = 0.5 * float((0.5 * x + 1.0 - x).square().sum(1).mean())
     assert model.action().rollout == pytest.approx(exact, rel=0.05)
 
@@ -146,6 +145,8 @@ def test_refusals(unchecked):
 
 def test_growth_without_masses_says_what_it_assumes(caplog):
     x = torch.randn(60, 2)
-    model = wlf.fit(Snapshots([x, x + 1], [0.0, 1.0]), "uot", steps=5, device="cpu", progress=False)
+    model = wlf.fit(
+        Snapshots([x, x + 1], [0.0, 1.0]), "uot", steps=5, device="cpu", progress=False
+    )
     assert "same mass at all times" in caplog.text
     assert model.growth_penalty == 0.1
