@@ -269,14 +269,9 @@ class ActionPotential(nn.Module):
             "scale": asdict(self.scale),
             "width": self.width,
             "depth": self.depth,
-<<<<<<< HEAD
             "sigma": self.sigma,
             "growth_penalty": self.growth_penalty,
         }
-=======
-        }
-        config |= {"sigma": self.sigma, "growth_penalty": self.growth_penalty}
->>>>>>> transport
         action = self.measured_action
         config["action"] = None if action is None else list(action)
         save_model(path, self, config, units=UNITS, extra=extra)
