@@ -149,17 +149,17 @@ class OscillatorSuperposition:
     def cdf(self, t: float | Tensor, x: Float[Tensor, "n 1"]) -> Float[Tensor, "n"]:
         """Share of the density to the left of x."""
         cos, _ = self._phase(t, x)
-        y = x[:, 0]
-        return 0.5 * (1 + torch.erf(y)) - _gauss(y) * (y / 2 + cos / math.sqrt(2))
+        return _share(x[:, 0], cos)
 
     def quantile(self, t: float | Tensor, share: Float[Tensor, "n"]) -> Float[Tensor, "n 1"]:
-        """Where the cdf takes the values ``share``, by bisection to rounding."""
-        low, high = share.new_full((len(share), 1), -8.0), share.new_full((len(share), 1), 8.0)
-        for _ in range(60):
+        """Where the cdf takes the values ``share``, by bisection, to 1e-12."""
+        cos, _ = self._phase(t, share[:, None])
+        low, high = torch.full_like(share, -8.0), torch.full_like(share, 8.0)
+        for _ in range(44):
             middle = (low + high) / 2
-            left = (self.cdf(t, middle) < share)[:, None]
+            left = _share(middle, cos) < share
             low, high = torch.where(left, middle, low), torch.where(left, high, middle)
-        return (low + high) / 2
+        return ((low + high) / 2)[:, None]
 
     def sample(self, t: Float[Tensor, "n"], generator: torch.Generator) -> Float[Tensor, "n 1"]:
         """Exact independent positions, one at each of the times (n,)."""
@@ -170,6 +170,11 @@ class OscillatorSuperposition:
     def _phase(t: float | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))
         return t.cos(), t.sin()
+
+
+def _share(x: Tensor, cos: Tensor) -> Tensor:
+    """Share of the density of the oscillator to the left of x."""
+    return 0.5 * (1 + torch.erf(x)) - _gauss(x) * (x / 2 + cos / math.sqrt(2))
 
 
 def _gauss(x: Tensor) -> Tensor:
