@@ -11,6 +11,7 @@ the numbers are in OUT/scores.csv. Cells and model go to OUT/fitted.h5ad (or .cs
 and OUT/fitted.safetensors.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,9 @@ class Study:
     """Number of principal components."""
     lagrangian: str = "uot"
     """What the flow minimises; "uot" lets cells multiply and die, "ot" does not."""
-    growth_penalty: float | None = None
-    """How easily cells multiply and die; None takes what the Lagrangian has."""
+    reach: float = 3.0
+    """How far mass travels at most, in units of the spread of all cells: beyond, it is cheaper to
+    die here and be born there. Counts where cells multiply and die."""
     counts: bool = True
     """Take the numbers of cells for the size of the population, where the file says nothing."""
     seeds: int = 1
@@ -61,9 +63,11 @@ def main(study: Study) -> None:
     snapshots, cells = load(study)
     is_main = Engine.start().is_main
     options = {"lagrangian": study.lagrangian, "steps": study.steps, "progress": is_main}
-    if study.growth_penalty is not None:
-        options["growth_penalty"] = study.growth_penalty
-    scores = wlf.evaluate(snapshots, seeds=range(study.seeds), **options)
+    if "uot" in study.lagrangian:
+        spread = float(torch.cat(snapshots.samples).var(0).sum().sqrt())
+        options["growth_penalty"] = (math.pi / (study.reach * spread)) ** 2
+    # Without whitening, scores and penalty are in the units of the components.
+    scores = wlf.evaluate(snapshots, seeds=range(study.seeds), whiten=False, **options)
     model = wlf.fit(snapshots, **options)
     if not is_main:
         return
@@ -91,7 +95,7 @@ def draw_scores(scores: wlf.Evaluation) -> Figure:
     ]
     plots.scores(shown, left)
     fold = scores.folds[len(scores.folds) // 2]
-    plots.predicted_against_held_out(fold.predicted, fold.held_out, right)
+    plots.predicted_against_held_out(fold.predicted, fold.held_out, right, weights=fold.weight)
     return figure
 
 

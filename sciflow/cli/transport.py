@@ -208,7 +208,7 @@ def wlf_evaluate() -> type:
         """Number of fits for each time point, with the seeds 0, 1, ..."""
         whiten: bool = True
         """Scale each feature to unit variance over the other time points; scores are in these
-        units."""
+        units, and so are sigma and the growth penalty."""
         out: Path | None = None
         """Folder for the scores; None takes runs/evaluate-IN, with the name of the file IN."""
         seed: Suppress[int] = 0
