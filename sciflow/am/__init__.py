@@ -7,6 +7,7 @@ Samples", ICML 2023, arXiv:2210.06662.
 from sciflow.am.lagrangians import LAGRANGIANS, Lagrangian
 from sciflow.am.model import Action, ActionPotential, Trajectories, load
 from sciflow.am.recipe import FitOptions, fit
+from sciflow.am.sampled import fit_sampler
 
 __all__ = [
     "LAGRANGIANS",
@@ -16,5 +17,6 @@ __all__ = [
     "Lagrangian",
     "Trajectories",
     "fit",
+    "fit_sampler",
     "load",
 ]

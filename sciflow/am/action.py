@@ -8,7 +8,7 @@ import torch
 
 from sciflow.am.model import Action, ActionPotential
 from sciflow.am.objective import ActionMatching
-from sciflow.am.source import CoupledSnapshots
+from sciflow.am.source import PathSource
 from sciflow.integrators import SDE, integrate
 from sciflow.shapes import Tensor
 
@@ -18,7 +18,7 @@ _NOISY_STEP = 0.005
 
 
 def measure_action(
-    model: ActionPotential, objective: ActionMatching, source: CoupledSnapshots
+    model: ActionPotential, objective: ActionMatching, source: PathSource
 ) -> Action:
     """Action along the fitted flow, and its dual estimate, in units of the data.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +17,9 @@ from sciflow.nn import MLP
 from sciflow.shapes import Float, Tensor
 from sciflow.train import History, load_model, save_model
 
+# Steps of a stochastic flow over the whole duration of the data, where none are asked for.
+SDE_STEPS = 256
+
 
 class Trajectories(NamedTuple):
     """Samples moved by a model.
@@ -22,12 +27,28 @@ class Trajectories(NamedTuple):
     Attributes:
         t: times, (T,).
         x: positions, (T, N, d).
-        log_weight: logarithm of the weights of the samples, (T, N); None where mass is conserved.
+        log_weight: logarithm of the weights of the samples, (T, N), zero at the start; None where
+            mass is conserved.
     """
 
     t: Float[Tensor, "time"]
     x: Float[Tensor, "time n dim"]
     log_weight: Float[Tensor, "time n"] | None = None
+
+    @property
+    def mass(self) -> Float[Tensor, "time"]:
+        """Total mass at each time, relative to that of the samples at the start."""
+        if self.log_weight is None:
+            return self.x.new_ones(len(self.x))
+        n = self.log_weight.shape[1]
+        return (self.log_weight.logsumexp(1) - math.log(n)).exp()
+
+    @property
+    def weights(self) -> Float[Tensor, "time n"]:
+        """Weights of the samples, with sum one at each time."""
+        if self.log_weight is None:
+            return self.x.new_full(self.x.shape[:2], 1 / self.x.shape[1])
+        return self.log_weight.softmax(1)
 
 
 class Action(NamedTuple):
@@ -56,6 +77,9 @@ class Action(NamedTuple):
 class ActionPotential(nn.Module):
     """Potential ``s(t, x)`` whose gradient is the velocity of a moving density.
 
+    Samples move by ``dX = grad s dt + sigma dW``, and their weights by ``d log w / dt = lambda s``
+    with the growth penalty lambda: without noise and growth, an ordinary flow.
+
     In the units of the network ``s = <x, h(t, x)> + h_0(t, x)`` with one network for ``h`` and
     ``h_0``: the first term lets s grow quadratically, as between Gaussians, and the second lets
     it take any value at the origin. All public methods speak the units of the data.
@@ -65,9 +89,12 @@ class ActionPotential(nn.Module):
         width: width of the hidden layers.
         depth: number of hidden layers.
         generator: source of the initial weights.
-        sigma: noise of the motion, in length / sqrt(time).
-        growth_penalty: the growth rate is the potential times this, in 1 / length^2; None where
-            mass is conserved.
+        sigma: strength of the noise, in length / time^(1/2).
+        growth_penalty: lambda, growth rate per unit of potential, in 1 / length^2; None
+            where mass is conserved.
+
+    Raises:
+        ValueError: ``sigma`` is negative, or ``growth_penalty`` not positive.
     """
 
     center: Tensor
@@ -82,6 +109,12 @@ class ActionPotential(nn.Module):
         growth_penalty: float | None = None,
     ) -> None:
         super().__init__()
+        if not 0.0 <= sigma < math.inf:
+            raise ValueError(f"sigma must be a finite number, not negative; got {sigma!r}")
+        if growth_penalty is not None and not 0.0 < growth_penalty < math.inf:
+            raise ValueError(
+                f"growth_penalty must be positive and finite, or None; got {growth_penalty!r}"
+            )
         self.scale, self.width, self.depth = scale, width, depth
         self.sigma, self.growth_penalty = sigma, growth_penalty
         self.measured_action: Action | None = None
@@ -110,7 +143,7 @@ class ActionPotential(nn.Module):
     # --- in the units of the data ----------------------------------------------------------
 
     def potential(self, t: float | Tensor, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n"]:
-        """Potential ``s(t, x)``, in length^2 / time; defined up to a function of time.
+        """Potential ``s(t, x)``, in length^2 / time; up to a function of time without growth.
 
         Args:
             t: one time, or one per sample (n,).
@@ -119,23 +152,27 @@ class ActionPotential(nn.Module):
         scale = self.scale
         with torch.no_grad():
             s = self(*self._inward(t, x))
-        return s.to(x.dtype) * (scale.length**2 / scale.duration)
+        return s.to(x) * (scale.length**2 / scale.duration)
 
     def velocity(self, t: float | Tensor, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
-        """Velocity ``grad s(t, x)``, in length / time; arguments as in ``potential``."""
-        with torch.no_grad():
-            _, _, v = self.derivatives(*self._inward(t, x), create_graph=False)
-        return v.to(x.dtype) * (self.scale.length / self.scale.duration)
+        """Velocity ``grad s(t, x)``, in length / time; arguments as in ``potential``.
+
+        With noise it is the drift of ``dX = grad s dt + sigma dW``.
+        """
+        return self._slopes(t, x)[0]
 
     def growth(self, t: float | Tensor, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n"]:
-        """Growth rate of the mass at x, per time; zero where the Lagrangian conserves mass."""
+        """Growth rate ``d log w / dt = lambda s`` of the mass at x, per time; arguments as above.
+
+        Zero where the Lagrangian conserves mass.
+        """
         if self.growth_penalty is None:
-            self._inward(t, x)
+            self._check(x)
             return x.new_zeros(len(x))
         return self.growth_penalty * self.potential(t, x)
 
     def action(self) -> Action:
-        """Kinetic action of the fitted curve, as measured on the training samples after the fit.
+        """Action of the fitted curve, as measured on the training samples after the fit.
 
         Raises:
             ValueError: the model was not made by a fit.
@@ -151,14 +188,16 @@ class ActionPotential(nn.Module):
         n_steps: int | None = None,
         seed: int = 0,
     ) -> Trajectories:
-        """Move samples along the velocity, with its noise and growth where there are any.
+        """Move samples along the flow, and their weights with them.
 
         Args:
             x0: positions at ``t[0]``, (N, d).
-            t: times (T,), increasing or decreasing; with noise, increasing.
-            n_steps: constant steps between neighbouring times (rk4, or sra1 with noise); by
-                default the steps are adaptive (dopri5, tolerance 1e-5 of the length scale), or,
-                with noise, 200 over the duration of the fit.
+            t: times (T,), increasing or decreasing; increasing where the flow has noise, which
+                has no way back: for one, fit the snapshots at negated times.
+            n_steps: constant steps between neighbouring times (rk4; sra1 with noise, where steps
+                are the next smaller power of two in units of time). By default the steps of an
+                ordinary flow are adaptive (dopri5, tolerance 1e-5 of the length scale), and with
+                noise there are 256 over the duration of the data.
             seed: seed of the noise.
 
         Raises:
@@ -170,37 +209,59 @@ class ActionPotential(nn.Module):
         grows = self.growth_penalty is not None
         state = (x0, x0.new_zeros(len(x0))) if grows else x0
 
-        def field(time: Tensor, y: Any) -> Any:
-            if not grows:
-                return self.velocity(time, y)
-            return self.velocity(time, y[0]), self.growth(time, y[0])
+        def slopes(t: Tensor, state: Any) -> Any:
+            return self._slopes(t, state[0]) if grows else self._slopes(t, state)[0]
 
         if self.sigma > 0:
-            y = self._with_noise(field, state, t, n_steps, seed)
+            y = self._noisy(slopes, state, t, n_steps, seed)
         elif n_steps is None:
-            options: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5 * self.scale.length}
-            y = integrate(field, state, t, "dopri5", **options).y
+            tolerance = 1e-5 * self.scale.length
+            y = integrate(slopes, state, t, "dopri5", rtol=1e-5, atol=tolerance).y
         else:
-            y = integrate(field, state, _divided(t, n_steps), "rk4").y
-            y = (y[0][::n_steps], y[1][::n_steps]) if grows else y[::n_steps]
+            fine = [_between(a, b, n_steps)[:-1] for a, b in zip(t[:-1], t[1:], strict=True)]
+            y = integrate(slopes, state, torch.cat([*fine, t[-1:]]), "rk4").y
+            y = tuple(part[::n_steps] for part in y) if grows else y[::n_steps]
         return Trajectories(t, *y) if grows else Trajectories(t, y)
 
-    def _with_noise(
-        self, field: Any, state: Any, t: Tensor, n_steps: int | None, seed: int
-    ) -> Any:
-        if len(t) > 1 and float(t[1]) < float(t[0]):
-            raise ValueError(
-                "the noise of the motion cannot be undone: with sigma > 0 the times must "
-                "increase; a fit without noise moves backwards"
-            )
-        grows = isinstance(state, tuple)
-        moving = SDE(field, (self.sigma, 0.0) if grows else self.sigma)
-        if n_steps is None:
-            return integrate(moving, state, t, "sra1", dt=self.scale.duration / 200, seed=seed).y
-        parts = _divided(t, n_steps)
-        dt = float(parts.diff().max())
-        y = integrate(moving, state, parts, "sra1", dt=dt, seed=seed).y
-        return (y[0][::n_steps], y[1][::n_steps]) if grows else y[::n_steps]
+    def predict(
+        self,
+        x: Float[Tensor, "n dim"],
+        start: float,
+        times: Sequence[float] | Float[Tensor, "time"],
+        n_steps: int | None = None,
+        seed: int = 0,
+    ) -> Trajectories:
+        """Where samples of one time are at other times, before or after it, in any order.
+
+        Args:
+            x: positions (N, d) at the time ``start``, from anywhere.
+            start: time of the samples.
+            times: (T,) times to move them to.
+            n_steps: see ``trajectories``.
+            seed: see ``trajectories``.
+
+        Returns:
+            Positions at ``times``, in their order; log-weights relative to ``start``.
+
+        Raises:
+            ValueError: as ``trajectories``.
+        """
+        times = torch.as_tensor(times, dtype=torch.float64, device=x.device)
+        if times.ndim != 1 or not len(times) or not bool(torch.isfinite(times).all()):
+            raise ValueError(f"times must be one or more finite numbers; got {times.tolist()}")
+        where, weight = x.repeat(len(times), 1, 1), x.new_zeros(len(times), len(x))
+        for side in (times > start, times < start):
+            if not bool(side.any()):
+                continue
+            wanted, row = times[side].unique(return_inverse=True)
+            if float(wanted[0]) < start:
+                wanted, row = wanted.flip(0), len(wanted) - 1 - row
+            stops = torch.cat([wanted.new_tensor([start]), wanted])
+            moved = self.trajectories(x, stops, n_steps, seed)
+            where[side] = moved.x[1 + row]
+            if moved.log_weight is not None:
+                weight[side] = moved.log_weight[1 + row]
+        return Trajectories(times, where, None if self.growth_penalty is None else weight)
 
     def save(self, path: str | Path, extra: dict[str, Any] | None = None) -> None:
         """Write the model as safetensors, with its settings as JSON metadata."""
@@ -208,8 +269,9 @@ class ActionPotential(nn.Module):
             "scale": asdict(self.scale),
             "width": self.width,
             "depth": self.depth,
+            "sigma": self.sigma,
+            "growth_penalty": self.growth_penalty,
         }
-        config |= {"sigma": self.sigma, "growth_penalty": self.growth_penalty}
         action = self.measured_action
         config["action"] = None if action is None else list(action)
         save_model(path, self, config, units=UNITS, extra=extra)
@@ -217,6 +279,30 @@ class ActionPotential(nn.Module):
     def _check(self, x: Tensor) -> None:
         if x.ndim != 2 or x.shape[1] != self.scale.dim:
             raise ValueError(f"x must have shape (n, {self.scale.dim}); got {tuple(x.shape)}")
+
+    def _slopes(self, t: float | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Velocity and growth rate, in units of the data."""
+        with torch.no_grad():
+            s, _, v = self.derivatives(*self._inward(t, x), create_graph=False)
+        scale, rate = self.scale, self.growth_penalty or 0.0
+        growth = s.to(x) * (rate * scale.length**2 / scale.duration)
+        return v.to(x) * (scale.length / scale.duration), growth
+
+    def _noisy(
+        self, slopes: Callable[..., Any], state: Any, t: Tensor, n_steps: int | None, seed: int
+    ) -> Any:
+        """Solution of the stochastic equation at the times t."""
+        if len(t) > 1 and float(t[1]) < float(t[0]):
+            raise ValueError(
+                "noise cannot be undone, so that a flow with noise is not run backwards in time: "
+                "fit the snapshots at negated times for a way back; got times from "
+                f"{float(t[0]):g} to {float(t[-1]):g}"
+            )
+        diffusion = self.sigma if isinstance(state, Tensor) else (self.sigma, 0.0)
+        dt = self.scale.duration / SDE_STEPS
+        if n_steps is not None:
+            dt = float(t.diff().min()) / n_steps
+        return integrate(SDE(slopes, diffusion), state, t, "sra1", dt=dt, seed=seed).y
 
     def _inward(self, t: float | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Times (n,) and positions (n, d) in the units and the type of the network."""
@@ -228,22 +314,13 @@ class ActionPotential(nn.Module):
         return t.to(dtype).expand(len(x)), x
 
 
-def _divided(t: Float[Tensor, "time"], n_steps: int) -> Float[Tensor, "more"]:
-    """The times with ``n_steps`` equal steps between neighbours."""
-    spans = [
-        torch.linspace(float(a), float(b), n_steps + 1, dtype=t.dtype, device=t.device)[:-1]
-        for a, b in zip(t[:-1], t[1:], strict=True)
-    ]
-    return torch.cat([*spans, t[-1:]])
-
-
 UNITS = {
     "t": "time of the data",
     "x": "length of the data",
     "velocity": "length / time",
     "potential": "length^2 / time",
     "growth": "1 / time",
-    "sigma": "length / sqrt(time)",
+    "sigma": "length / time^(1/2)",
     "growth_penalty": "1 / length^2",
     "action": "length^2 / time",
 }
@@ -260,10 +337,22 @@ def load(path: str | Path) -> ActionPotential:
     return model
 
 
+def _between(start: Tensor, end: Tensor, n_steps: int) -> Tensor:
+    """Times of constant steps from ``start`` to ``end``, both included."""
+    return torch.linspace(
+        float(start), float(end), n_steps + 1, dtype=start.dtype, device=start.device
+    )
+
+
 def _build(config: dict[str, Any]) -> ActionPotential:
     scale = Scale(**{**config["scale"], "center": tuple(config["scale"]["center"])})
-    moves = {name: config[name] for name in ("sigma", "growth_penalty") if name in config}
-    model = ActionPotential(scale, config["width"], config["depth"], **moves)
+    model = ActionPotential(
+        scale,
+        config["width"],
+        config["depth"],
+        sigma=config["sigma"],
+        growth_penalty=config["growth_penalty"],
+    )
     if config["action"] is not None:
         model.measured_action = Action(*config["action"])
     return model

@@ -36,7 +36,7 @@ class FitOptions(RunOptions):
     coupling: Literal["optimal", "independent"] = "optimal"
     """How samples of neighbouring snapshots are paired: "optimal" for the Lagrangian, or
     independently."""
-    times: Literal["even", "adaptive"] = "even"
+    time_sampling: Literal["even", "adaptive"] = "even"
     """How times are drawn: evenly, or more often where the loss varies more."""
     steps: int = 2000
     """Updates of the networks."""
@@ -147,8 +147,10 @@ def prepare(
     """Leave out what is held out, then take units, couplings and initial weights from the rest."""
     if settings.coupling not in ("optimal", "independent"):
         raise ValueError(f"coupling must be 'optimal' or 'independent'; got {settings.coupling!r}")
-    if settings.times not in ("even", "adaptive"):
-        raise ValueError(f"times must be 'even' or 'adaptive'; got {settings.times!r}")
+    if settings.time_sampling not in ("even", "adaptive"):
+        raise ValueError(
+            f"time_sampling must be 'even' or 'adaptive'; got {settings.time_sampling!r}"
+        )
     kept = leave_out(snapshots, hold_out)
     if lagrangian.growth_penalty is not None and kept.masses is None:
         logger.warning(
@@ -175,7 +177,7 @@ def prepare(
             independent_coupling(n, m, generator)
             for n, m in zip(sizes[:-1], sizes[1:], strict=True)
         ]
-    times = Times(settings.times == "adaptive")
+    times = Times(settings.time_sampling == "adaptive")
     source = CoupledSnapshots(visible, couplings, inner, times, settings.seed, settings.pool)
     return Problem(visible, inner, source, model, generator)
 

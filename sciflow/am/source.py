@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -46,6 +46,30 @@ class PathBatch(NamedTuple):
     last: Float[Tensor, "n dim"]
     mass_first: Float[Tensor, "n"]
     mass_last: Float[Tensor, "n"]
+
+
+@runtime_checkable
+class PathSource(Protocol):
+    """Where batches come from, and the samples that the flow starts from."""
+
+    @property
+    def mass_first(self) -> float:
+        """Mass of the first samples."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator of the source lives."""
+        ...
+
+    @property
+    def first(self) -> Float[Tensor, "n dim"]:
+        """Samples at the first time."""
+        ...
+
+    def sample(self, n: int, generator: torch.Generator) -> PathBatch:
+        """Draw a batch."""
+        ...
 
 
 class CoupledSnapshots:

@@ -4,33 +4,35 @@
 >>> sfa.fit(adata, time_key="day", n_dims=10)  # doctest: +SKIP
 >>> later = sfa.predict(adata, 3.0, 6.0)  # doctest: +SKIP
 
-``scvelo.pl.velocity_embedding_stream(adata, basis="pca")`` draws what ``fit`` wrote.
+``scvelo.pl.velocity_embedding_stream(adata, basis="pca")`` draws what ``fit`` wrote. An AnnData
+that is backed by a file stays there: its ``X`` is not read, but for the means of genes.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 
 from sciflow import wlf
-from sciflow.bridges.cell_table import CellTable, as_json, describe, move
-from sciflow.bridges.genes import gene_velocity
+from sciflow.bridges.cell_table import move, warn_beyond
+from sciflow.bridges.embedding import embed_velocity
+from sciflow.bridges.fields import annotate, model, new, with_genes
+from sciflow.bridges.genes import expression
 from sciflow.data import Cells
+from sciflow.data.cells import checked
 from sciflow.data.h5ad import as_is, collect
-from sciflow.data.times import parse_times
 from sciflow.errors import DataError, require
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_log = logging.getLogger(__name__)
+__all__ = ["embed_velocity", "evaluate", "fit", "genes", "model", "predict", "trajectories"]
 
 
 def fit(
@@ -40,6 +42,8 @@ def fit(
     use_rep: str = "X_pca",
     n_dims: int | None = None,
     lagrangian: str | wlf.Lagrangian = "ot",
+    potential: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    masses: str | None = None,
     hold_out: Iterable[int] = (),
     times: Mapping[str, float | int] | None = None,
     key_added: str = "sciflow",
@@ -55,11 +59,16 @@ def fit(
         use_rep: entry of ``obsm`` with the coordinates in which cells are transported.
         n_dims: use the first coordinates only; None for all.
         lagrangian: name in ``wlf.LAGRANGIANS``, or a ``Lagrangian``.
+        potential: the user's own potential energy ``U(t, x)``, (n,) from (n,) and (n, d).
+        masses: what the mass at each time is: ``"counts"``, the number of cells; a column of
+            ``obs`` with the weight of each cell; an entry of ``uns`` with the mass at each time.
+            None knows no masses, so that growth only reshapes a mass of one.
         hold_out: indices of time points (from 0, in order of time) that the fit must not see.
         times: time of each label of ``time_key``, for labels that are not numbers.
         key_added: name of the entry of ``uns``.
         copy: write to a copy of ``adata``, and return it.
-        options: fields of ``wlf.FitOptions``: ``steps``, ``seed``, ``progress`` ...
+        options: fields of ``wlf.FitOptions``: ``sigma``, ``growth_penalty``, ``steps``, ``seed``,
+            ``progress`` ...
 
     Returns:
         The annotated copy if ``copy``, else None.
@@ -69,11 +78,11 @@ def fit(
             of the representation per unit of time (named after ``use_rep``: ``X_pca``).
         ``adata.layers["velocity"]``: (cells, genes) float32, the same through the loadings
             ``varm["PCs"]``; NaN for genes without loadings. Only for ``X_pca`` with its loadings,
-            and up to ``genes.LAYER_LIMIT`` bytes.
+            up to ``genes.LAYER_LIMIT`` bytes, and for an AnnData in memory.
         ``adata.obs["growth_rate"]``: rate of growth of the mass, per unit of time; zero for
             Lagrangians that conserve mass.
         ``adata.obs["sciflow_potential"]``: potential, in units^2 of the representation per unit
-            of time; its zero is arbitrary at each time.
+            of time; its zero is arbitrary at each time, unless mass grows.
         ``adata.uns["sciflow"]``: ``config`` (JSON), ``history`` (arrays), ``metrics`` (action),
             ``model`` (what `model` reads), ``time_key``, ``rep``, ``version``.
 
@@ -81,13 +90,20 @@ def fit(
         DataError: a key is missing or the cells cannot be used; the key or cell is named.
         ValueError: an option is out of range.
     """
-    cells = read(adata, time_key=time_key, use_rep=use_rep, n_dims=n_dims, times=times)
+    _refuse_copy(adata, copy)
+    mass_key = None if masses == "counts" else masses
+    cells = read(
+        adata, time_key=time_key, use_rep=use_rep, n_dims=n_dims, mass_key=mass_key, times=times
+    )
     settings = wlf.FitOptions(**options)
     hold_out = [int(k) for k in hold_out]
-    fitted = wlf.fit(cells.snapshots(), lagrangian, hold_out, **options)
+    snapshots = cells.snapshots("counts" if masses == "counts" else "file")
+    fitted = wlf.fit(snapshots, lagrangian, hold_out, potential=potential, **options)
     config = {
         "door": "wlf",
         "lagrangian": lagrangian if isinstance(lagrangian, str) else repr(lagrangian),
+        "potential": None if potential is None else repr(potential),
+        "masses": masses,
         "hold_out": hold_out,
         "times": None if times is None else dict(times),
         **asdict(settings),
@@ -103,99 +119,18 @@ def read(
     time_key: str | None = None,
     use_rep: str = "X_pca",
     n_dims: int | None = None,
+    mass_key: str | None = None,
     times: Mapping[str, float | int] | None = None,
 ) -> Cells:
-    """Cells of an AnnData in memory, checked as those of a file; arguments as in `fit`.
+    """Cells of an AnnData, checked as those of a file; arguments as in ``read_cells``.
 
     Raises:
         DataError: a key is missing or the cells cannot be used; the key or cell is named.
     """
-    where = "adata"
-    raw = collect(Path(where), adata.obs, adata.obsm, adata.uns, as_is, time_key, use_rep, None)
-    time = parse_times(
-        raw.time,
-        f"{where}: obs[{raw.time_key!r}]",
-        lambda row: f"cell {raw.names[row]!r} (row {row}, from 0)",
-        times,
-    )
-    n = len(raw.features)
-    if n_dims is not None and not 1 <= n_dims <= n:
-        raise DataError(f"{where}: n_dims is {n_dims}, but {use_rep!r} has {n} features")
-    # What is not asked for is not checked.
-    x, features = raw.x[:, :n_dims], raw.features[:n_dims]
-    return Cells(x, time, raw.names, features, Path(where), raw.time_key, raw.rep)
-
-
-def annotate(
-    adata: AnnData,
-    cells: Cells,
-    model: wlf.ActionPotential,
-    config: Mapping[str, Any],
-    *,
-    rep: str | None = None,
-    key_added: str = "sciflow",
-) -> None:
-    """Write what a model says of ``cells``, the cells of ``adata`` in their order.
-
-    Args:
-        adata: written to, in place.
-        cells: the cells that were fitted, as `read` or ``read_cells`` gives them.
-        model: what was fitted to them.
-        config: settings of the fit, as JSON values.
-        rep: entry of ``obsm`` with the features of the cells; None for ``cells.rep``.
-        key_added: name of the entry of ``uns``.
-
-    Sets the following fields:
-        Those of `fit`.
-
-    Raises:
-        DataError: the cells are not those of ``adata``.
-    """
-    if len(cells.names) != adata.n_obs:
-        raise DataError(f"there are {len(cells.names)} cells, adata has {adata.n_obs}")
-    table = describe(model, cells.names, cells.features, cells.time, cells.x)
-    rep = rep or cells.rep
-    genes = gene_velocity(adata, rep, table.velocity)
-    if "velocity" in adata.layers and key_added not in adata.uns:
-        # Of another tool: it would disagree with the rest of what is written here.
-        _log.warning("%s layers['velocity']", "removing" if genes is None else "replacing")
-    adata.layers.pop("velocity", None)
-    if genes is not None:
-        adata.layers["velocity"] = genes
-    _set_fields(adata, table, rep, key_added)
-    columns = {} if model.history is None else {n: model.history[n] for n in model.history.names}
-    steps = [] if model.history is None else model.history.step
-    adata.uns[key_added] = {
-        "config": as_json(config),
-        "history": {
-            "step": np.array(steps, dtype=np.int64),
-            # h5ad takes a slash in a key as the border of a group.
-            **{name.replace("/", "_"): np.array(column) for name, column in columns.items()},
-        },
-        "metrics": _metrics(model),
-        "model": _packed(model),
-        "n_dims": cells.n_dims,
-        "rep": rep,
-        "time_key": cells.time_key,
-        "version": _version(),
-    }
-
-
-def model(adata: AnnData, key_added: str = "sciflow") -> wlf.ActionPotential:
-    """The model that `fit` left in ``uns``, also after a round trip through h5ad.
-
-    Raises:
-        DataError: there is none.
-    """
-    entry = adata.uns.get(key_added, {})
-    if "model" not in entry:
-        raise DataError(
-            f"no model in uns[{key_added!r}]: call fit first (uns has {', '.join(adata.uns)})"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.safetensors")
-        path.write_bytes(np.asarray(entry["model"], dtype=np.uint8).tobytes())
-        return wlf.load(path)
+    where = Path("adata")
+    parts = (adata.obs, adata.obsm, adata.uns)
+    raw = collect(where, *parts, as_is, time_key, use_rep, mass_key)
+    return checked(raw, where, n_dims, mass_key, times)
 
 
 def predict(
@@ -203,7 +138,10 @@ def predict(
     start: float,
     times: float | Sequence[float],
     *,
+    genes: bool | Sequence[str] = False,
+    layer: str | None = None,
     n_steps: int | None = None,
+    seed: int = 0,
     key_added: str = "sciflow",
 ) -> AnnData:
     """Move the cells of one time to other times, into a new AnnData.
@@ -211,28 +149,176 @@ def predict(
     Args:
         adata: what `fit` annotated.
         start: time of the cells to move.
-        times: time or times to move them to, in order, all later or all earlier.
-        n_steps: constant Runge-Kutta steps from one time to the next; None for adaptive steps.
+        times: time or times to move them to, before or after the start, in any order.
+        genes: give the expression of these genes as ``X``, through the loadings of the PCA; True
+            for all genes with loadings.
+        layer: the matrix that the PCA was made of; None for ``X``. Used for genes only.
+        n_steps: constant steps from one time to the next; None for adaptive steps.
+        seed: seed of the noise, where the flow has some.
         key_added: entry of ``uns`` with the model.
 
     Returns:
-        A new AnnData without genes, the moved cells time after time, with ``obs`` (the time,
-        ``source_cell``, ``growth_rate``, ``sciflow_potential``) and ``obsm`` (``X_pca``,
-        ``velocity_pca``, named after the representation of the fit).
+        A new AnnData, the moved cells time after time, with ``obs`` (the time, ``source_cell``,
+        ``growth_rate``, ``sciflow_potential`` and, where mass grows, ``log_weight``) and ``obsm``
+        (``X_pca``, ``velocity_pca``, named after the representation of the fit); with ``X`` if
+        genes are asked for.
 
     Raises:
-        DataError: there is no model, or no cell at ``start``.
-        ValueError: the times are not in order.
+        DataError: there is no model, no cell at ``start``, or the genes asked for cannot be had.
+        ValueError: a time is not finite, or the flow has noise and a time lies before the start.
     """
-    fitted, entry = model(adata, key_added), adata.uns[key_added]
+    fitted, entry, cells = _fitted(adata, key_added)
     rep, time_key = str(entry["rep"]), str(entry["time_key"])
-    labels = json.loads(str(entry["config"])).get("times")
-    cells = read(adata, time_key=time_key, use_rep=rep, n_dims=int(entry["n_dims"]), times=labels)
     rows = at_time(cells, start)
     names = [cells.names[row] for row in rows]
     stops = [float(t) for t in np.atleast_1d(times)]
-    table = move(fitted, names, cells.features, cells.x[rows], start, stops, n_steps)
-    return new(table, names * len(stops), time_key, rep, key_added)
+    wanted = None if genes is False or genes is True else list(genes)
+    if genes is not False:  # before anything is moved
+        expression(adata, cells.x[:1], rep, wanted, layer)
+    table = move(fitted, names, cells.features, cells.x[rows], start, stops, n_steps, seed)
+    made = new(table, names * len(stops), time_key, rep, key_added)
+    return made if genes is False else with_genes(made, adata, table.x, rep, wanted, layer)
+
+
+def genes(
+    adata: AnnData,
+    x: np.ndarray,
+    names: Sequence[str] | None = None,
+    *,
+    layer: str | None = None,
+    key_added: str = "sciflow",
+) -> np.ndarray:
+    """Expression of genes at positions in the representation of the fit: trajectories, say.
+
+    Args:
+        adata: what `fit` annotated.
+        x: (..., d) positions.
+        names: names of the genes; None for all with loadings.
+        layer: the matrix that the PCA was made of; None for ``X``.
+        key_added: entry of ``uns`` of the fit.
+
+    Returns:
+        (..., genes) float32, in units of that matrix.
+
+    Raises:
+        DataError: nothing was fitted, the representation is not linear in the genes, or a gene
+            is unknown.
+    """
+    _, entry, _ = _fitted(adata, key_added)
+    flat = np.asarray(x, dtype=np.float64).reshape(-1, np.shape(x)[-1])
+    values = expression(adata, flat, str(entry["rep"]), names, layer)
+    return values.reshape(*np.shape(x)[:-1], -1)
+
+
+def trajectories(
+    adata: AnnData,
+    times: Sequence[float],
+    *,
+    start: float | None = None,
+    n_cells: int | None = None,
+    n_steps: int | None = None,
+    seed: int = 0,
+    key_added: str = "sciflow",
+    copy: bool = False,
+) -> AnnData | None:
+    """Follow cells of one time through other times.
+
+    Args:
+        adata: what `fit` annotated.
+        times: times at which they are wanted, before or after the start, in any order.
+        start: time of the cells; None for the first.
+        n_cells: follow so many of them, evenly taken; None for all.
+        n_steps: constant steps from one time to the next; None for adaptive steps.
+        seed: seed of the noise, where the flow has some.
+        key_added: entry of ``uns`` with the model.
+        copy: write to a copy of ``adata``, and return it.
+
+    Returns:
+        The annotated copy if ``copy``, else None.
+
+    Sets the following fields:
+        ``adata.uns["sciflow_trajectories"]``: ``t`` (T,), ``x`` (T, cells, d), ``source`` (names
+            of the cells), and ``log_weight`` (T, cells) where mass grows.
+
+    Raises:
+        DataError: there is no model, or no cell at ``start``.
+        ValueError: a time is not finite, or the flow has noise and a time lies before the start.
+    """
+    _refuse_copy(adata, copy)
+    fitted, _, cells = _fitted(adata, key_added)
+    start = float(cells.time_points[0]) if start is None else start
+    rows = at_time(cells, start)
+    if n_cells is not None:
+        rows = rows[np.linspace(0, len(rows) - 1, min(n_cells, len(rows))).astype(int)]
+    warn_beyond(fitted, [start, *times])
+    x0 = torch.tensor(cells.x[rows], dtype=torch.float64, device=fitted.center.device)
+    moved = fitted.predict(x0, start, [float(t) for t in times], n_steps, seed)
+    entry = {
+        "t": moved.t.cpu().numpy(),
+        "x": moved.x.cpu().numpy(),
+        "source": np.array([cells.names[row] for row in rows], dtype=str),
+    }
+    if moved.log_weight is not None:
+        entry["log_weight"] = moved.log_weight.cpu().numpy()
+    target = adata.copy() if copy else adata
+    target.uns[f"{key_added}_trajectories"] = entry
+    return target if copy else None
+
+
+def evaluate(
+    adata: AnnData,
+    *,
+    hold_out: Literal["each", "pairs"] | Iterable[int | tuple[int, ...]] = "each",
+    time_key: str | None = None,
+    use_rep: str = "X_pca",
+    n_dims: int | None = None,
+    masses: str | None = None,
+    times: Mapping[str, float | int] | None = None,
+    key_added: str = "sciflow",
+    copy: bool = False,
+    **options: Any,
+) -> AnnData | None:
+    """Leave out time points, predict them, and score the predictions against baselines.
+
+    Args:
+        adata: cells; ``X`` is not read.
+        hold_out: as in ``wlf.evaluate``.
+        time_key: see `fit`.
+        use_rep: see `fit`.
+        n_dims: see `fit`.
+        masses: see `fit`.
+        times: see `fit`.
+        key_added: first part of the name of the entry of ``uns``.
+        copy: write to a copy of ``adata``, and return it.
+        options: further arguments of ``wlf.evaluate``: ``lagrangian``, ``seeds``, ``whiten``, and
+            fields of ``wlf.FitOptions``.
+
+    Returns:
+        The annotated copy if ``copy``, else None.
+
+    Sets the following fields:
+        ``adata.uns["sciflow_evaluation"]``: table of scores, a row for each method and held-out
+            time; the time of means is NaN, and so is the error of a mass that is not known.
+
+    Raises:
+        DataError: fewer than three time points, or cells that cannot be used.
+        ValueError: an option is out of range.
+    """
+    _refuse_copy(adata, copy)
+    mass_key = None if masses == "counts" else masses
+    cells = read(
+        adata, time_key=time_key, use_rep=use_rep, n_dims=n_dims, mass_key=mass_key, times=times
+    )
+    snapshots = cells.snapshots("counts" if masses == "counts" else "file")
+    result = wlf.evaluate(snapshots, hold_out, **options)
+    frame = require("pandas", "cell").DataFrame([asdict(row) for row in result.rows])
+    for name in ("time", "mass_error"):  # None, where there is none, is NaN
+        frame[name] = frame[name].astype(float)
+    frame["seeds"] = [" ".join(map(str, row.seeds)) for row in result.rows]
+    frame.index = frame.index.astype(str)
+    target = adata.copy() if copy else adata
+    target.uns[f"{key_added}_evaluation"] = frame
+    return target if copy else None
 
 
 def at_time(cells: Cells, start: float) -> np.ndarray:
@@ -248,60 +334,21 @@ def at_time(cells: Cells, start: float) -> np.ndarray:
     return rows
 
 
-def new(
-    table: CellTable,
-    sources: Sequence[str] | None,
-    time_key: str,
-    rep: str,
-    key_added: str = "sciflow",
-) -> AnnData:
-    """An AnnData without genes from a table of cells.
-
-    Args:
-        table: the cells.
-        sources: name of the cell that each row came from; None leaves the column out.
-        time_key: column of ``obs`` for the times.
-        rep: entry of ``obsm`` for the features.
-        key_added: prefix of the column of the potential.
-    """
-    obs = require("pandas", "cell").DataFrame({time_key: table.t}, index=table.names)
-    if sources is not None:
-        obs["source_cell"] = list(sources)
-    made: AnnData = require("anndata", "cell").AnnData(obs=obs, obsm={rep: table.x})
-    _set_fields(made, table, rep, key_added)
-    return made
+def _fitted(
+    adata: AnnData, key_added: str
+) -> tuple[wlf.ActionPotential, Mapping[str, Any], Cells]:
+    """The model, its entry of ``uns``, and the cells as the fit read them."""
+    fitted, entry = model(adata, key_added), adata.uns[key_added]
+    cells = read(
+        adata,
+        time_key=str(entry["time_key"]),
+        use_rep=str(entry["rep"]),
+        n_dims=int(entry["n_dims"]),
+        times=json.loads(str(entry["config"])).get("times"),
+    )
+    return fitted, entry, cells
 
 
-def _set_fields(adata: AnnData, table: CellTable, rep: str, key_added: str) -> None:
-    """What every AnnData of ours has for its cells."""
-    kind = getattr(adata.obsm[rep], "dtype", np.dtype(np.float64))
-    dtype = kind if getattr(kind, "kind", "") == "f" else np.dtype(np.float64)
-    adata.obsm[velocity_key(rep)] = table.velocity.astype(dtype)
-    adata.obs["growth_rate"] = table.growth
-    adata.obs[f"{key_added}_potential"] = table.potential
-
-
-def velocity_key(rep: str) -> str:
-    """Where scVelo looks for the velocity of a representation: X_pca, velocity_pca."""
-    return f"velocity_{rep.removeprefix('X_')}"
-
-
-def _metrics(model: wlf.ActionPotential) -> dict[str, float]:
-    if model.measured_action is None:
-        return {}
-    action = model.action()
-    return {"action": float(action.rollout), "action_dual": float(action.dual)}
-
-
-def _packed(model: wlf.ActionPotential) -> np.ndarray:
-    """The bytes of a model file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.safetensors")
-        model.save(path)
-        return np.frombuffer(path.read_bytes(), dtype=np.uint8).copy()
-
-
-def _version() -> str:
-    from sciflow import __version__
-
-    return __version__
+def _refuse_copy(adata: AnnData, copy: bool) -> None:
+    if copy and adata.isbacked:
+        raise DataError("copy=True needs an AnnData in memory; this one is backed by a file")

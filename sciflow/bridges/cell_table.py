@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class CellTable:
         velocity: (N, d), units of x per unit of time.
         potential: (N,), (units of x)^2 per unit of time.
         growth: (N,) rate of growth of the mass, per unit of time; zero where mass is conserved.
+        log_weight: (N,) logarithm of the weight that a moved cell has gathered; None where mass
+            is conserved, or where cells were not moved.
     """
 
     names: list[str]
@@ -44,6 +46,7 @@ class CellTable:
     velocity: np.ndarray
     potential: np.ndarray
     growth: np.ndarray
+    log_weight: np.ndarray | None = None
 
 
 def describe(
@@ -87,8 +90,9 @@ def move(
     start: float,
     times: Sequence[float],
     n_steps: int | None = None,
+    seed: int = 0,
 ) -> CellTable:
-    """Move cells along the velocity, and describe them where they arrive.
+    """Move cells along the flow, and describe them where they arrive.
 
     Args:
         model: a fitted potential.
@@ -96,39 +100,40 @@ def move(
         features: d names of features.
         x: (N, d) float64 features at the time ``start``.
         start: time of the cells.
-        times: T times to move them to, all later or all earlier than ``start``, in order.
-        n_steps: constant Runge-Kutta steps from one time to the next; None for adaptive steps.
+        times: T times to move them to, before or after ``start``, in any order.
+        n_steps: constant steps from one time to the next; None for adaptive steps.
+        seed: seed of the noise, where the flow has some.
 
     Returns:
         T * N rows, time after time.
 
     Raises:
         DataError: the model has another number of dimensions.
-        ValueError: the times are not finite or not in order.
+        ValueError: there are no times, one is not finite, or the flow has noise and one lies
+            before the start.
     """
     check_dim(model, x.shape[1])
-    stops = np.array([start, *times], dtype=np.float64)
-    steps = np.diff(stops)
-    if not np.isfinite(stops).all():
-        raise ValueError(f"times must be finite; got {stops.tolist()}")
-    if not len(steps) or not ((steps > 0).all() or (steps < 0).all()):
-        raise ValueError(
-            f"times must lead away from the start {start:g} in order, all later or all earlier; "
-            f"got {[float(t) for t in times]}"
-        )
+    x0 = torch.tensor(x, dtype=torch.float64, device=model.center.device)
+    path = model.predict(x0, start, [float(t) for t in times], n_steps, seed)
+    warn_beyond(model, [start, *times])
+    if len(times) > 1:
+        names = [f"{name}-t{t:g}" for t in times for name in names]
+    t = np.repeat(np.array(times, dtype=np.float64), len(x))
+    table = describe(model, names, features, t, path.x.cpu().numpy().reshape(-1, x.shape[1]))
+    if path.log_weight is None:
+        return table
+    return replace(table, log_weight=path.log_weight.cpu().numpy().ravel())
+
+
+def warn_beyond(model: ActionPotential, times: Sequence[float]) -> None:
+    """Say in the log that times lie beyond those of the fit."""
     first, last = model.scale.start, model.scale.start + model.scale.duration
     # Rounding of start + duration must not raise the notice.
     slack = 1e-9 * model.scale.duration
-    if stops.min() < first - slack or stops.max() > last + slack:
+    if min(times) < first - slack or max(times) > last + slack:
         _log.warning(
             "the model was fitted from t = %g to %g; beyond that it extrapolates", first, last
         )
-    x0 = torch.tensor(x, dtype=torch.float64, device=model.center.device)
-    path = model.trajectories(x0, torch.tensor(stops), n_steps).x[1:].cpu().numpy()
-    if len(times) > 1:
-        names = [f"{name}-t{t:g}" for t in times for name in names]
-    t = np.repeat(stops[1:], len(x))
-    return describe(model, names, features, t, path.reshape(-1, x.shape[1]))
 
 
 def check_dim(model: ActionPotential, dim: int) -> None:
@@ -161,17 +166,23 @@ def csv_header(features: Sequence[str]) -> list[str]:
 
 
 def write_csv(table: CellTable, path: Path) -> None:
-    """One row a cell: its name, time, features, velocity, potential and growth."""
-    values = np.column_stack([table.t, table.x, table.velocity, table.potential, table.growth])
+    """One row a cell: its name, time, features, velocity, potential, growth, log-weight."""
+    columns = [table.t, table.x, table.velocity, table.potential, table.growth]
+    header = csv_header(table.features)
+    if table.log_weight is not None:
+        columns.append(table.log_weight)
+        header.append("log_weight")
+    values = np.column_stack(columns)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(csv_header(table.features))
+        writer.writerow(header)
         for name, row in zip(table.names, values.tolist(), strict=True):
             writer.writerow([name, *row])  # floats as their repr: nothing is rounded
 
 
 def write_npz(table: CellTable, path: Path) -> None:
-    """Keys ``x``, ``t``, ``velocity``, ``potential``, ``growth``, ``names``, ``features``."""
+    """Keys ``x t velocity potential growth names features``, and ``log_weight`` where known."""
+    weights = {} if table.log_weight is None else {"log_weight": table.log_weight}
     with path.open("wb") as file:
         np.savez_compressed(
             file,
@@ -182,6 +193,7 @@ def write_npz(table: CellTable, path: Path) -> None:
             growth=table.growth,
             names=np.array(table.names, dtype=str),
             features=np.array(table.features, dtype=str),
+            **weights,  # type: ignore[arg-type]
         )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sciflow.am import ActionPotential, load
-from sciflow.bridges import anndata as bridge
+from sciflow.bridges import fields
+from sciflow.bridges.anndata import at_time
 from sciflow.bridges.cell_table import (
     CellTable,
     as_json,
@@ -25,7 +26,7 @@ from sciflow.bridges.cell_table import (
     write_npz,
     write_whole,
 )
-from sciflow.bridges.genes import layer_bytes
+from sciflow.bridges.genes import expression, layer_bytes
 from sciflow.data import Cells, read_cells
 from sciflow.errors import DataError, SciflowError, require
 from sciflow.train import load_metadata
@@ -46,12 +47,14 @@ class FitOutput:
     Attributes:
         cells: what is fitted.
         path: the file of cells.
-        adata: content of the input file where both files are ``.h5ad``.
+        adata: of the input file what the output depends on, where both files are ``.h5ad``.
+        whole: whether that is all of the file.
     """
 
     cells: Cells
     path: Path
     adata: AnnData | None = None
+    whole: bool = False
 
     @property
     def model_path(self) -> Path:
@@ -88,9 +91,12 @@ class FitOutput:
             adata = self.adata
             if adata is None:
                 table = describe(model, cells.names, cells.features, cells.time, cells.x)
-                adata = bridge.new(table, None, cells.time_key, _rep(cells))
-            bridge.annotate(adata, cells, model, config, rep=_rep(cells))
-            write_whole(self.path, adata.write_h5ad)
+                adata = fields.new(table, None, cells.time_key, _rep(cells))
+            fields.annotate(adata, cells, model, config, rep=_rep(cells))
+            if self.adata is None or self.whole:
+                write_whole(self.path, adata.write_h5ad)
+            else:
+                write_whole(self.path, lambda path: fields.write_into(adata, cells.path, path))
         else:
             table = describe(model, cells.names, cells.features, cells.time, cells.x)
             write_table(table, self.path)
@@ -112,19 +118,21 @@ def reserve(cells: Cells, path_out: str | Path) -> FitOutput:
         MissingPackageError: ``.h5ad`` without anndata installed.
     """
     path = Path(path_out)
-    adata = None
+    adata, whole = None, False
     size = 2**20 + _table_bytes(len(cells.x), cells.n_dims)
     check_out(cells.path, path, cells.features)
     if path.suffix.lower() == ".h5ad" and cells.path.suffix.lower() == ".h5ad":
         try:
-            adata = require("anndata", "cell").read_h5ad(cells.path)
+            adata = fields.skeleton(cells.path, cells.rep)
+            if adata is None:
+                adata, whole = require("anndata", "cell").read_h5ad(cells.path), True
         except OSError as error:
             raise DataError(f"{cells.path}: not a readable h5ad file ({error})") from error
         size += cells.path.stat().st_size + layer_bytes(adata, cells.rep)
     elif path.suffix.lower() == ".h5ad" and len(set(cells.names)) < len(cells.names):
         _log.warning("%s: names of cells are not unique", cells.path)
     check_room(path, size)
-    output = FitOutput(cells, path, adata)
+    output = FitOutput(cells, path, adata, whole)
     if output.model_path.is_dir():
         raise DataError(f"{output.model_path} is a folder; the model would be written there")
     for file in (output.path, output.model_path):
@@ -151,6 +159,8 @@ def predict_file(
     start: float,
     stops: Sequence[float],
     n_steps: int | None = None,
+    seed: int = 0,
+    genes: Sequence[str] = (),
     **reading: Any,
 ) -> Path:
     """Move the cells of a file at the time ``start`` to other times, and write them.
@@ -160,14 +170,16 @@ def predict_file(
         path_in: the cells.
         path_out: ``.h5ad`` (a new AnnData), ``.npz`` or ``.csv``.
         start: time of the cells to move.
-        stops: times to move them to, in order, all later or all earlier.
-        n_steps: constant Runge-Kutta steps from one time to the next; None for adaptive steps.
+        stops: times to move them to, before or after the start, in any order.
+        n_steps: constant steps from one time to the next; None for adaptive steps.
+        seed: seed of the noise, where the flow has some.
+        genes: genes whose expression becomes ``X``; for ``.h5ad`` in and out.
         reading: arguments of ``read_cells``; where not given, those of the fit hold for a file of
             the same kind.
 
     Raises:
         DataError: a file cannot be used, or the features are not those of the fit.
-        ValueError: the times are not in order.
+        ValueError: a time is not finite, or the flow has noise and one lies before the start.
     """
     path = Path(path_out)
     fitted, known = load(path_model), load_metadata(path_model).extra.get("cells", {})
@@ -184,12 +196,21 @@ def predict_file(
             f"on {', '.join(known['features'])}"
         )
     check_out(cells.path, path, cells.features)
-    rows = bridge.at_time(cells, start)
-    check_room(path, 2**20 + len(stops) * _table_bytes(len(rows), cells.n_dims))
+    rows = at_time(cells, start)
+    source = None
+    if genes:
+        if {cells.path.suffix.lower(), path.suffix.lower()} != {".h5ad"}:
+            raise DataError("genes are read from .h5ad and written to .h5ad: give such files")
+        source = require("anndata", "cell").read_h5ad(cells.path, backed="r")
+        expression(source, cells.x[:1], cells.rep, genes)  # refused before anything is moved
+    check_room(path, 2**20 + len(stops) * _table_bytes(len(rows), cells.n_dims + len(genes)))
     names = [cells.names[row] for row in rows]
-    table = move(fitted, names, cells.features, cells.x[rows], start, stops, n_steps)
+    table = move(fitted, names, cells.features, cells.x[rows], start, stops, n_steps, seed)
     if path.suffix.lower() == ".h5ad":
-        adata = bridge.new(table, names * len(stops), cells.time_key, _rep(cells))
+        adata = fields.new(table, names * len(stops), cells.time_key, _rep(cells))
+        if source is not None:
+            adata = fields.with_genes(adata, source, table.x, cells.rep, genes)
+            source.file.close()
         write_whole(path, adata.write_h5ad)
     else:
         write_table(table, path)

@@ -5,12 +5,16 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, Suppress
 
 from sciflow.cli.interrupt import Interrupted, stop_at_once
+
+if TYPE_CHECKING:
+    from sciflow.data import Cells
+    from sciflow.train import Snapshots
 
 In = Annotated[Path, Positional, tyro.conf.arg(metavar="IN")]
 Out = Annotated[Path, Positional, tyro.conf.arg(metavar="OUT")]
@@ -35,7 +39,14 @@ class Reading:
         """Arguments of ``read_cells``."""
         names = ("time_key", "rep", "n_dims", "mass_key")
         given = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        if given.get("mass_key") == "counts":
+            given["mass_key"] = None
         return given | {"times": self.times or None}
+
+    def snapshots(self, cells: "Cells") -> "Snapshots":
+        """Snapshots of the cells, with the masses that were asked for."""
+        counts = getattr(self, "mass_key", None) == "counts"
+        return cells.snapshots("counts" if counts else "file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +67,29 @@ def am_fit() -> type:
 
     @dataclass(frozen=True, kw_only=True)
     class Fit(am.FitOptions, Fitting):
-        """Fit a deterministic flow to the cells of IN by action matching; write them to OUT.
+        """Fit the flow of the cells of IN by action matching, and write them to OUT.
 
         OUT (.h5ad, .npz or .csv) gets velocity, potential and growth rate of each cell at its own
         time, and the model lies beside it with the suffix .safetensors.
+
+        Example: sciflow am fit cells.h5ad fitted.h5ad --time-key day --n-dims 10
+
+        With noise: sciflow am fit cells.csv fitted.csv --kind entropic --sigma 0.5
         """
 
+        kind: Literal["deterministic", "entropic", "unbalanced", "entropic+unbalanced"] = (
+            "deterministic"
+        )
+        """Whether cells move with noise ("entropic"), and whether they multiply and die
+        ("unbalanced")."""
+        mass_key: str | None = None
+        """Masses, where cells multiply and die: "counts" takes the number of cells at each time; a
+        column or key with the weight of each cell, or the mass at each time; None knows none."""
         out: Path | None = None
         """Folder for log and checkpoints; None takes OUT-run, beside OUT."""
 
         def run(self) -> None:
-            _fit(self, "am", am.FitOptions, am.fit)
+            _fit(self, "am", am.FitOptions, am.fit, kind=self.kind)
 
     return Fit
 
@@ -84,11 +107,16 @@ def wlf_fit() -> type:
         OUT (.h5ad, .npz or .csv) gets velocity, potential and growth rate of each cell at its own
         time, and the model lies beside it with the suffix .safetensors. In .h5ad the velocity is
         obsm["velocity_pca"] and layers["velocity"], where scVelo looks for it.
+
+        Example: sciflow wlf fit cells.h5ad fitted.h5ad --time-key day --n-dims 10
+
+        With growth: sciflow wlf fit cells.h5ad fitted.h5ad --lagrangian uot --mass-key counts
         """
 
         lagrangian: Annotated[str, tyro.conf.arg(help=lagrangians)] = "ot"
         mass_key: str | None = None
-        """Weight of each cell, or mass at each time (column or key); None knows no masses."""
+        """Masses, where cells multiply and die: "counts" takes the number of cells at each time; a
+        column or key with the weight of each cell, or the mass at each time; None knows none."""
         out: Path | None = None
         """Folder for log and checkpoints; None takes OUT-run, beside OUT."""
 
@@ -105,7 +133,12 @@ def wlf_predict() -> type:
     class Predict(Reading):
         """Move the cells of IN at one time to other times, and write them to OUT.
 
-        Unless told otherwise, a file of the same kind as that of the fit is read as it was.
+        Unless told otherwise, a file of the same kind as that of the fit is read as it was. Where
+        mass grows, the moved cells have log-weights.
+
+        Example: sciflow wlf predict fitted.safetensors cells.h5ad later.h5ad --from 3 --to 6 9
+
+        With genes: ... --genes SOX2 NANOG
         """
 
         model: Annotated[Path, Positional, tyro.conf.arg(metavar="MODEL")]
@@ -117,16 +150,31 @@ def wlf_predict() -> type:
         start: Annotated[float, tyro.conf.arg(name="from", metavar="T0")]
         """Time of the cells to move, in the unit of time of the fit."""
         to: Annotated[tuple[float, ...], tyro.conf.arg(metavar="T1 [T2 ...]")]
-        """Time to move them to, or several in order, all later or all earlier than T0."""
+        """Time to move them to, or several, before or after T0."""
+        genes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GENE [GENE ...]")] = ()
+        """Genes whose expression the moved cells shall have, through the loadings of the PCA; from
+        .h5ad to .h5ad."""
         n_steps: int | None = None
-        """Constant Runge-Kutta steps from one time to the next; None chooses steps by their
-        error."""
+        """Constant steps from one time to the next; None chooses steps by their error, or 256
+        over the duration of the fit where the flow has noise."""
+        seed: int = 0
+        """Seed of the noise, where the flow has some."""
 
         def run(self) -> None:
             from sciflow.bridges.files import predict_file
 
-            files = (self.model, self.path_in, self.path_out)
-            print(predict_file(*files, self.start, self.to, self.n_steps, **self.reading()))
+            path = predict_file(
+                self.model,
+                self.path_in,
+                self.path_out,
+                self.start,
+                self.to,
+                genes=self.genes,
+                n_steps=self.n_steps,
+                seed=self.seed,
+                **self.reading(),
+            )
+            print(path)
 
     return Predict
 
@@ -143,21 +191,24 @@ def wlf_evaluate() -> type:
 
         Prints the distances to the held-out cells beside those of simple baselines and of a
         perfect prediction, and writes scores.csv and scores.json.
+
+        Example: sciflow wlf evaluate cells.h5ad --time-key day --n-dims 5 --seeds 5
         """
 
         path_in: In
         """Cells at three or more times: .h5ad, .npz or .csv."""
         lagrangian: Annotated[str, tyro.conf.arg(help=lagrangians)] = "ot"
         mass_key: str | None = None
-        """Weight of each cell, or mass at each time (column or key); None knows no masses."""
+        """Masses, where cells multiply and die: "counts" takes the number of cells at each time; a
+        column or key with the weight of each cell, or the mass at each time; None knows none."""
         hold_out: str = "each"
         """Time points to leave out, one after the other, in order of time from 0: "each" (of the
-        interior ones), 1 or 1,3."""
+        interior ones), 1 or 1,3; or all "pairs" of them together."""
         seeds: int = 3
         """Number of fits for each time point, with the seeds 0, 1, ..."""
         whiten: bool = True
         """Scale each feature to unit variance over the other time points; scores are in these
-        units."""
+        units, and so are sigma and the growth penalty."""
         out: Path | None = None
         """Folder for the scores; None takes runs/evaluate-IN, with the name of the file IN."""
         seed: Suppress[int] = 0
@@ -170,11 +221,11 @@ def wlf_evaluate() -> type:
 
             if self.seeds < 1:
                 raise ValueError(f"--seeds must be at least 1; got {self.seeds}")
-            held: Literal["each"] | list[int] = (
-                "each" if self.hold_out == "each" else _time_points(self.hold_out)
-            )
+            held: Any = self.hold_out
+            if held not in ("each", "pairs"):
+                held = _time_points(held)
             options = _options_of(self, wlf.FitOptions) | {"out": None}
-            snapshots = read_cells(self.path_in, **self.reading()).snapshots()
+            snapshots = self.snapshots(read_cells(self.path_in, **self.reading()))
             folder = self.out or Path("runs", f"evaluate-{self.path_in.stem}")
             check_folder(folder)
             with stop_at_once():
@@ -205,7 +256,7 @@ def _fit(verb: Any, door: str, options: type, fit: Callable[..., Any], **chosen:
     settings["out"] = verb.out or output.run_path
     checkpoint = settings["out"] / "checkpoint.pt"
     try:
-        model = fit(cells.snapshots(), hold_out=held, **chosen, **settings)
+        model = fit(verb.snapshots(cells), hold_out=held, **chosen, **settings)
     except KeyboardInterrupt:
         raise _interrupted(checkpoint) from None
     if not model.history.step or model.history.step[-1] < verb.steps:

@@ -175,7 +175,22 @@ def read_cells(
     if not path.is_file():
         raise DataError(f"{where}: no such file")
     raw = _READERS[path.suffix.lower()](path, time_key, rep, mass_key)
-    n = len(raw.x)
+    return checked(raw, path, n_dims, mass_key, times)
+
+
+def checked(
+    raw: RawCells,
+    path: Path,
+    n_dims: int | None,
+    mass_key: str | None,
+    times: Mapping[str, float | int] | None,
+) -> Cells:
+    """Cells from what a reader found, with numbers for times; arguments as in ``read_cells``.
+
+    Raises:
+        DataError: as ``read_cells``; what is not asked for is not checked.
+    """
+    where, n = str(path), len(raw.x)
     if len(raw.time) != n:
         raise DataError(
             f"{where}: {raw.rep!r} has {n} rows and {raw.time_key!r} has {len(raw.time)}: "

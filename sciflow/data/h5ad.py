@@ -37,7 +37,7 @@ def read_h5ad(path: Path, time_key: str | None, rep: str | None, mass_key: str |
             lookup("obs", list(file), str(path), "group")
             # Files of before anndata 0.7 keep tables in a form that only read_h5ad understands.
             if "encoding-type" in file["obs"].attrs:
-                read = _read_elem()
+                read = element_reader()
                 obsm, uns = file.get("obsm", {}), file.get("uns", {})
                 return collect(path, read(file["obs"]), obsm, uns, read, time_key, rep, mass_key)
         adata = require("anndata", "cell").read_h5ad(path, backed="r")
@@ -49,7 +49,7 @@ def read_h5ad(path: Path, time_key: str | None, rep: str | None, mass_key: str |
         raise DataError(f"{path}: not a readable h5ad file, or cut off ({error})") from error
 
 
-def _read_elem() -> Callable[[Any], Any]:
+def element_reader() -> Callable[[Any], Any]:
     """The reader of one element; anndata moved it to ``anndata.io`` in 0.11."""
     try:
         from anndata.io import read_elem

@@ -6,6 +6,13 @@ Every function returns the axes it drew on, and none shows or saves a figure.
 from __future__ import annotations
 
 from sciflow.plots.boltzmann import weighted_histogram
+from sciflow.plots.cell_fields import (
+    growth,
+    landscape,
+    marginals_over_time,
+    mass_over_time,
+    stream,
+)
 from sciflow.plots.cells import (
     ScoreRow,
     marginals,
@@ -33,17 +40,22 @@ __all__ = [
     "energy_trace",
     "flow_lines",
     "free_energy",
+    "growth",
     "history",
     "image_grid",
+    "landscape",
     "latent",
     "local_exponent",
     "marginals",
+    "marginals_over_time",
+    "mass_over_time",
     "mode_on_torsions",
     "mode_shapes",
     "predicted_against_held_out",
     "samples_over_time",
     "scores",
     "spectrum",
+    "stream",
     "trajectories",
     "velocity_field",
     "weighted_histogram",

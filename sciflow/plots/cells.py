@@ -234,6 +234,7 @@ def predicted_against_held_out(
     ax: Any = None,
     dims: tuple[int, int] = (0, 1),
     labels: Sequence[str] | None = None,
+    weights: Float[Tensor, "n"] | None = None,
 ) -> Any:
     """Scatter predicted cells over the cells that were held out.
 
@@ -243,6 +244,7 @@ def predicted_against_held_out(
         ax: matplotlib axes.
         dims: the two coordinates to show.
         labels: names of the d coordinates, with their units.
+        weights: relative weights of the predicted cells (n,), shown by size; None for equal ones.
 
     Returns:
         The axes.
@@ -250,8 +252,10 @@ def predicted_against_held_out(
     ax = axes(ax)
     held, guess = columns(true, dims, "true"), columns(pred, dims, "pred")
     ax.scatter(*held.T, s=9, color=CATEGORIES[0], alpha=0.55, linewidths=0, label="held out")
+    share = np.ones(len(guess)) if weights is None else weights.detach().cpu().numpy()
+    size = 11 * share / share.mean()
     ax.scatter(
-        *guess.T, s=11, marker="x", color=CATEGORIES[1], alpha=0.7, lw=0.8, label="predicted"
+        *guess.T, s=size, marker="x", color=CATEGORIES[1], alpha=0.7, lw=0.8, label="predicted"
     )
     plane(ax, dims, labels)
     legend_above(ax)

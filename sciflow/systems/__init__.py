@@ -21,6 +21,7 @@ from sciflow.systems.planar_cluster import PlanarCluster, planar_cluster
 from sciflow.systems.point_masses import PointMasses
 from sciflow.systems.population import Ensemble
 from sciflow.systems.sampling import Chains, hmc_chains
+from sciflow.systems.superpositions import HydrogenSuperposition, OscillatorSuperposition
 from sciflow.systems.table import SYSTEMS, make_system
 from sciflow.systems.toys import TOYS, ToyDensity
 from sciflow.systems.trajectories import conformations, to_trajectory
@@ -42,11 +43,13 @@ __all__ = [
     "GeneNetwork",
     "GeneNetworkData",
     "HarmonicChain",
+    "HydrogenSuperposition",
     "HarmonicTransport",
     "LennardJones",
     "MeanFree",
     "Molecule",
     "MuellerBrown",
+    "OscillatorSuperposition",
     "ParticleSystem",
     "Phi4",
     "PlanarCluster",

@@ -48,6 +48,80 @@ def test_trajectories_follow_the_velocity_and_turn_back(model):
     torch.testing.assert_close(back.x[-1], x, atol=1e-7, rtol=1e-7)
 
 
+@pytest.fixture
+def noisy(generator, dtype):
+    scale = Scale(center=(1.0, -2.0, 0.5), length=3.0, start=2.0, duration=4.0)
+    return ActionPotential(scale, 16, 2, generator, sigma=0.7, growth_penalty=0.05).to(dtype)
+
+
+def test_predict_in_both_directions_and_any_order(model):
+    x = torch.randn(5, 3)
+    found = model.predict(x, 3.0, [6.0, 3.0, 2.0, 4.0, 2.5, 6.0], n_steps=40)
+    assert found.t.tolist() == [6.0, 3.0, 2.0, 4.0, 2.5, 6.0] and found.log_weight is None
+    for i, t in enumerate(found.t.tolist()):
+        direct = model.trajectories(x, torch.tensor([3.0, t]), n_steps=80).x[-1] if t != 3 else x
+        torch.testing.assert_close(found.x[i], direct, atol=1e-6, rtol=1e-6)
+    with pytest.raises(ValueError, match="times must"):
+        model.predict(x, 3.0, [float("nan")])
+    with pytest.raises(ValueError, match="times must"):
+        model.predict(x, 3.0, [])
+
+
+def test_growth_is_the_penalty_times_the_potential(noisy):
+    t, x = torch.tensor([2.0, 3.0, 5.0, 6.0]), torch.randn(4, 3)
+    torch.testing.assert_close(noisy.growth(t, x), 0.05 * noisy.potential(t, x))
+
+
+def test_log_weights_are_the_integral_of_growth(noisy):
+    """Without noise, against a sum along the path; backwards they fall by what they rose."""
+    noisy.sigma = 0.0
+    x, t = torch.randn(6, 3), torch.linspace(2.0, 5.0, 301)
+    moved = noisy.trajectories(x, t)
+    rate = torch.stack([noisy.growth(float(ti), xi) for ti, xi in zip(t, moved.x, strict=True)])
+    torch.testing.assert_close(
+        moved.log_weight[-1], torch.trapezoid(rate, t, dim=0), atol=1e-4, rtol=1e-4
+    )
+    assert moved.log_weight[0].abs().max() == 0
+    torch.testing.assert_close(moved.mass, moved.log_weight.exp().mean(1))
+    torch.testing.assert_close(moved.weights.sum(1), torch.ones(301))
+    back = noisy.predict(moved.x[-1], 5.0, [2.0])
+    torch.testing.assert_close(back.log_weight[0], -moved.log_weight[-1], atol=1e-4, rtol=1e-4)
+
+
+def test_noise_has_the_moments_of_its_equation(noisy):
+    """A potential that is linear in x: drift b, hence mean b t and variance sigma^2 t."""
+    with torch.no_grad():
+        for p in noisy.net.parameters():
+            p.zero_()
+        noisy.net.layers[-1].bias[:3] = torch.tensor([0.4, -0.2, 0.1])
+    n = 20_000
+    x = torch.zeros(n, 3)
+    drift = noisy.velocity(3.0, x[:1])[0]
+    moved = noisy.trajectories(x, torch.tensor([2.0, 3.0, 6.0]), n_steps=4, seed=1)
+    for k, t in ((1, 1.0), (2, 4.0)):
+        variance = 0.7**2 * t
+        assert float((moved.x[k].mean(0) - drift * t).abs().max()) < 5 * (variance / n) ** 0.5
+        assert float((moved.x[k].var(0) / variance - 1).abs().max()) < 5 * (2 / n) ** 0.5
+    again = noisy.trajectories(x, torch.tensor([2.0, 3.0, 6.0]), n_steps=4, seed=1)
+    assert torch.equal(again.x, moved.x)
+    other = noisy.trajectories(x, torch.tensor([2.0, 3.0, 6.0]), n_steps=4, seed=2)
+    assert not torch.equal(other.x, moved.x)
+
+
+def test_noise_has_no_way_back(noisy):
+    with pytest.raises(ValueError, match="backwards"):
+        noisy.trajectories(torch.randn(4, 3), torch.tensor([3.0, 2.0]))
+    with pytest.raises(ValueError, match="backwards"):
+        noisy.predict(torch.randn(4, 3), 3.0, [4.0, 2.5])
+
+
+@pytest.mark.parametrize("settings", [{"sigma": -1.0}, {"growth_penalty": 0.0}])
+def test_noise_and_growth_out_of_range(settings):
+    scale = Scale(center=(0.0,), length=1.0, start=0.0, duration=1.0)
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        ActionPotential(scale, **settings)
+
+
 def test_growth_is_zero_since_mass_is_conserved(model):
     assert float(model.growth(3.0, torch.randn(4, 3)).abs().max()) == 0.0
 

@@ -8,6 +8,7 @@ import torch
 
 from sciflow import DataError, wlf
 from sciflow.bridges import anndata as bridge
+from sciflow.bridges.embedding import embed_velocity, project_velocity
 
 SHORT = {"steps": 10, "width": 8, "depth": 1, "batch_size": 32, "progress": False, "device": "cpu"}
 
@@ -155,6 +156,134 @@ def test_errors_name_the_key_or_cell(adata):
     bridge.fit(adata, n_dims=2, **SHORT)
     with pytest.raises(DataError, match="no cells at time 7; the times are 0, 1, 2.5"):
         bridge.predict(adata, 7.0, 8.0)
-    for times in ([2.5, 1.0], [0.0], [], [float("nan")]):
+    for times in ([], [float("nan")]):
         with pytest.raises(ValueError, match="times must"):
             bridge.predict(adata, 0.0, times)
+
+
+@pytest.fixture
+def pca(adata):
+    """The same cells, with components that are those of X."""
+    x = np.asarray(adata.X, dtype=np.float64)
+    mean = x[:, [0, 1, 2, 3, 4, 6]].mean(0)
+    centred = x[:, [0, 1, 2, 3, 4, 6]] - mean
+    loadings = np.linalg.svd(centred, full_matrices=False)[2][:4].T
+    adata.varm["PCs"] = np.insert(loadings, 5, 0.0, axis=0)
+    adata.obsm["X_pca"] = centred @ loadings
+    return adata
+
+
+def test_genes_of_moved_cells(pca):
+    bridge.fit(pca, **SHORT)
+    plain = bridge.predict(pca, 0.0, [1.0, 2.5])
+    later = bridge.predict(pca, 0.0, [1.0, 2.5], genes=True)
+    assert list(later.var_names) == [f"gene-{i}" for i in (0, 1, 2, 3, 4, 6)]
+    np.testing.assert_array_equal(later.obsm["X_pca"], plain.obsm["X_pca"])
+    assert list(later.obs) == list(plain.obs)
+    mean = np.asarray(pca.X).mean(0)
+    known = [0, 1, 2, 3, 4, 6]
+    expected = mean[known] + later.obsm["X_pca"] @ pca.varm["PCs"][known].T
+    np.testing.assert_allclose(later.X, expected, rtol=1e-5, atol=1e-5)
+    some = bridge.genes(pca, later.obsm["X_pca"].reshape(2, 12, 4), ["gene-6", "gene-0"])
+    assert some.shape == (2, 12, 2)
+    np.testing.assert_allclose(some.reshape(24, 2), expected[:, [5, 0]], rtol=1e-5, atol=1e-5)
+
+
+def test_genes_that_cannot_be_had(pca):
+    bridge.fit(pca, **SHORT)
+    with pytest.raises(DataError, match="gene-5.*no loadings"):
+        bridge.predict(pca, 0.0, 1.0, genes=["gene-5"])
+    with pytest.raises(DataError, match="no gene 'Sox2'"):
+        bridge.predict(pca, 0.0, 1.0, genes=["Sox2"])
+    pca.layers["other"] = np.asarray(pca.X) ** 2
+    with pytest.raises(DataError, match="not those of layers\\['other'\\]"):
+        bridge.predict(pca, 0.0, 1.0, genes=True, layer="other")
+    bridge.fit(pca, use_rep="X_umap", **SHORT)
+    with pytest.raises(DataError, match="'X_umap'.*linear in the genes"):
+        bridge.predict(pca, 0.0, 1.0, genes=True)
+
+
+def test_trajectories(adata):
+    bridge.fit(adata, **SHORT)
+    times = [2.0, 0.5, 1.0]
+    assert bridge.trajectories(adata, times, start=1.0, n_cells=5) is None
+    found = adata.uns["sciflow_trajectories"]
+    day = adata.obs["day"].astype(float).to_numpy()
+    assert found["t"].tolist() == times and found["x"].shape == (3, 5, 4)
+    assert set(found["source"]) <= set(adata.obs_names[day == 1.0])
+    x0 = torch.tensor(adata[found["source"]].obsm["X_pca"], dtype=torch.float64)
+    np.testing.assert_allclose(found["x"][2], x0, atol=1e-12)
+    path = bridge.model(adata).trajectories(x0, torch.tensor([1.0, 0.5])).x[-1]
+    np.testing.assert_allclose(found["x"][1], path, atol=1e-4)
+    made = bridge.trajectories(adata, [2.5], copy=True, key_added="sciflow")
+    assert made.uns["sciflow_trajectories"]["x"].shape == (1, 12, 4)
+
+
+def test_evaluate(adata, tmp_path):
+    options = SHORT | {"seeds": (0, 1)}
+    assert bridge.evaluate(adata, time_key="day", **options) is None
+    adata.write_h5ad(tmp_path / "scored.h5ad")
+    read = pytest.importorskip("anndata").read_h5ad(tmp_path / "scored.h5ad")
+    table = read.uns["sciflow_evaluation"]
+    direct = wlf.evaluate(bridge.read(adata).snapshots(), **options)
+    assert table["method"].tolist() == [row.method for row in direct.rows]
+    np.testing.assert_array_equal(table["w1"], [row.w1 for row in direct.rows])
+    assert np.isnan(table["time"].to_numpy()[-1])
+
+
+def test_growth_and_masses(adata, tmp_path):
+    """Counts as masses: log-weights are in the moved cells, growth rates in the table."""
+    bridge.fit(adata, lagrangian="uot", growth_penalty=0.5, masses="counts", **SHORT)
+    model, later = bridge.model(adata), bridge.predict(adata, 0.0, [1.0, 2.5])
+    assert model.growth_penalty == 0.5
+    day = adata.obs["day"].astype(float).to_numpy()
+    x = torch.tensor(adata.obsm["X_pca"][day == 1.0], dtype=torch.float64)
+    np.testing.assert_allclose(
+        adata.obs["growth_rate"][day == 1.0], model.growth(1.0, x), atol=1e-6
+    )
+    start = torch.tensor(adata.obsm["X_pca"][day == 0.0], dtype=torch.float64)
+    moved = model.trajectories(start, torch.tensor([0.0, 1.0, 2.5]))
+    np.testing.assert_allclose(later.obs["log_weight"], moved.log_weight[1:].ravel(), atol=1e-6)
+    later.write_h5ad(tmp_path / "later.h5ad")
+
+
+def test_backed_stays_on_disk(pca, tmp_path):
+    anndata = pytest.importorskip("anndata")
+    pca.write_h5ad(tmp_path / "cells.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    bridge.fit(backed, **SHORT)
+    assert backed.isbacked and "velocity_pca" in backed.obsm and "velocity" not in backed.layers
+    bridge.fit(pca, **SHORT)
+    np.testing.assert_array_equal(backed.obsm["velocity_pca"], pca.obsm["velocity_pca"])
+    genes = bridge.predict(backed, 0.0, 1.0, genes=True).X
+    np.testing.assert_allclose(genes, bridge.predict(pca, 0.0, 1.0, genes=True).X, rtol=1e-5)
+    with pytest.raises(DataError, match="copy=True"):
+        bridge.fit(backed, copy=True, **SHORT)
+
+
+def test_velocity_on_an_embedding(adata):
+    """Against the Jacobian of an embedding that is known."""
+    rng = np.random.default_rng(1)
+    x, v = rng.normal(size=(4000, 3)), rng.normal(size=(4000, 3))
+    turn = np.stack([np.sin(x[:, 0]) + 0.3 * x[:, 1] ** 2, x[:, 2] * 0.5 + x[:, 1]], 1)
+    exact = np.stack(
+        [np.cos(x[:, 0]) * v[:, 0] + 0.6 * x[:, 1] * v[:, 1], 0.5 * v[:, 2] + v[:, 1]], 1
+    )
+    found = project_velocity(x, v, turn, n_neighbors=20)
+    inside = np.linalg.norm(x, axis=1) < 2
+    assert np.abs(found - exact)[inside].mean() < 0.05 * np.abs(exact).mean()
+    linear = x @ rng.normal(size=(3, 2))
+    np.testing.assert_allclose(
+        project_velocity(x, v, linear), v @ np.linalg.lstsq(x, linear, rcond=None)[0], atol=0.05
+    )
+    with pytest.raises(ValueError, match="n_neighbors"):
+        project_velocity(x[:10], v[:10], turn[:10])
+    bridge.fit(adata, **SHORT)
+    embed_velocity(adata, "umap", n_neighbors=20)
+    assert adata.obsm["velocity_umap"].shape == (40, 2)
+    # the embedding of the fixture is the first two components
+    np.testing.assert_allclose(
+        adata.obsm["velocity_umap"], adata.obsm["velocity_pca"][:, :2], atol=0.02, rtol=0.02
+    )
+    with pytest.raises(DataError, match="'X_tsne'.*X_umap"):
+        embed_velocity(adata, "tsne")
