@@ -16,10 +16,10 @@ from torch import nn
 
 from sciflow.am import ActionPotential
 from sciflow.bridges.bias import ModeBias
+from sciflow.bridges.loops import FlowEnergy, FlowLoop, FlowMap, Piece
 from sciflow.bridges.metadata import Invariance
 from sciflow.bridges.steps import METHOD, constant_steps
 from sciflow.cnf import ContinuousFlow, MeanFreeGaussian, StandardBase
-from sciflow.cnf.march import march
 from sciflow.nct import CanonicalTransformation
 from sciflow.nct.layers import PointMap
 from sciflow.shapes import Float, Tensor
@@ -177,24 +177,6 @@ def flow_maps(flow: ContinuousFlow, settings: Settings) -> Parts:
     if kT is None and settings.units in (None, "reduced"):
         kT = 1.0
 
-    def to_data(z: Tensor, *c: Tensor) -> Tensors:
-        return (flow.to_data_units(march(flow.field_at(*(c or (None,))), z, times, METHOD).y),)
-
-    def log_prob(x: Tensor, *c: Tensor) -> Tensor:
-        back = march(flow.field_at(*(c or (None,))), flow.to_unit(x), times[::-1], METHOD)
-        return flow.base.log_prob(back.y) + back.change - flow.scale.log().sum()
-
-    def to_latent(x: Tensor, *c: Tensor) -> Tensors:
-        back = march(flow.field_at(*(c or (None,))), flow.to_unit(x), times[::-1], METHOD)
-        return (flow.wrapped(back.y),)
-
-    def velocity(t: Tensor, x: Tensor, *c: Tensor) -> Tensors:
-        return (flow.scale * flow.field_at(*(c or (None,)))(t, flow.to_unit(x)),)
-
-    def energy(x: Tensor, *c: Tensor) -> Tensors:
-        assert kT is not None
-        return with_forces(lambda q: -kT * log_prob(q, *c))(x)
-
     def given(n: int) -> Tensors:
         return (_normal(n, n_context, flow.shift),) if n_context else ()
 
@@ -202,17 +184,41 @@ def flow_maps(flow: ContinuousFlow, settings: Settings) -> Parts:
     data = lambda n: flow.to_data_units(latent(n))
     time = lambda n: torch.linspace(0.1, 0.9, n).to(flow.shift)
     last = ("context",) if n_context else ()
+    points = lambda n: (latent(n), *given(n))
+    ends = lambda n: (latent(n), time(n))
+    loop = lambda times, **kind: FlowLoop(flow, times, METHOD, points, **kind)
+    back = times[::-1]
+
+    def log_density(end: Tensor, change: Tensor) -> Tensor:
+        return flow.base.log_prob(end) + change - flow.scale.log().sum()
+
+    def rise(end: Tensor) -> Tensor:
+        with torch.enable_grad():
+            end = end.detach().requires_grad_()
+            return torch.autograd.grad(flow.base.log_prob(end).sum(), end)[0]
+
+    def velocity(t: Tensor, x: Tensor, *c: Tensor) -> Tensors:
+        return (flow.scale * flow.field_at(*(c or (None,)))(t, flow.to_unit(x)),)
+
+    enter = Piece(lambda x: (flow.to_unit(x),), lambda n: (data(n),))
+    leave = Piece(lambda end, change: (flow.to_data_units(end),), ends)
+    stay = Piece(lambda z: (z,), lambda n: (latent(n),))
+    home = Piece(lambda end, change: (flow.wrapped(end),), ends)
+    density = Piece(lambda end, change: (log_density(end, change),), ends)
+    outward = loop(times, density=False)
     maps = {
         "to_latent": Map(
-            ("x", *last), ("z",), to_latent, lambda n: (data(n), *given(n)), note
+            ("x", *last),
+            ("z",),
+            FlowMap(enter, loop(back, density=False), home),
+            lambda n: (data(n), *given(n)),
+            note,
         ),
-        "to_physical": Map(
-            ("z", *last), ("x",), to_data, lambda n: (latent(n), *given(n)), note
-        ),
+        "to_physical": Map(("z", *last), ("x",), FlowMap(stay, outward, leave), points, note),
         "log_prob": Map(
             ("x", *last),
             ("log_prob",),
-            lambda *inputs: (log_prob(*inputs),),
+            FlowMap(enter, loop(back), density),
             lambda n: (data(n), *given(n)),
             note,
         ),
@@ -220,20 +226,23 @@ def flow_maps(flow: ContinuousFlow, settings: Settings) -> Parts:
             ("t", "x", *last), ("velocity",), velocity, lambda n: (time(n), data(n), *given(n))
         ),
     }
-    base = NOISE.get(type(flow.base))
-    if base is not None:
+    if type(flow.base) in NOISE:
+        drawn = NOISE[type(flow.base)]
+        noise = lambda n: (_normal(n, flow.dim, flow.shift),)
         maps["sample"] = Map(
             ("noise", *last),
             ("x",),
-            lambda z, *c: to_data(base(flow.base, z), *c),
-            lambda n: (_normal(n, flow.dim, flow.shift), *given(n)),
+            FlowMap(Piece(lambda z: (drawn(flow.base, z),), noise), outward, leave),
+            lambda n: (*noise(n), *given(n)),
             f"noise: independent standard normal numbers; {note}",
         )
     if kT is not None:
+        value = lambda end, change: (-kT * log_density(end, change), rise(end))
+        force = Piece(lambda pull: (kT * pull / flow.scale,), lambda n: (latent(n),))
         maps["energy"] = Map(
             ("x", *last),
             ("energy", "forces"),
-            energy,
+            FlowEnergy(enter, loop(back, gradient=True), Piece(value, ends), force),
             lambda n: (data(n), *given(n)),
             note,
         )

@@ -32,17 +32,29 @@ def trace(
     program has no gradient by them.
 
     Args:
-        function: of tensors (B, ...), giving a tuple of tensors (B, ...).
+        function: of tensors (B, ...), giving a tuple of tensors (B, ...); a module is one that
+            `torch.export` can follow by itself.
         example: inputs of a batch of a given size, at which the function is traced.
 
     Raises:
         SciflowError: the operations depend on the size of the batch.
     """
-    small, large = (graph_of(function, example(size)) for size in _SIZES)
-    _generalise(small, large)
+    module = function
+    if not isinstance(module, nn.Module):
+        module = traced(function, example)
     inputs, batch = example(_SIZES[0]), Dim("batch")
     shapes = tuple({0: batch} for _ in inputs)
-    return torch.export.export(small, inputs, dynamic_shapes=shapes)
+    return torch.export.export(module, inputs, dynamic_shapes=shapes)
+
+
+def traced(
+    function: Callable[..., tuple[Tensor, ...]],
+    example: Callable[[int], tuple[Tensor, ...]],
+) -> fx.GraphModule:
+    """The operations of a function, for any size of the batch; arguments as for `trace`."""
+    small, large = (graph_of(function, example(size)) for size in _SIZES)
+    _generalise(small, large)
+    return small
 
 
 def graph_of(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> fx.GraphModule:
