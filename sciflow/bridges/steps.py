@@ -12,8 +12,9 @@ from sciflow.cnf.march import knots, march
 from sciflow.errors import SciflowError
 from sciflow.shapes import Tensor
 
-METHOD = "dopri8"
-_NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
+# Seven stages make a small graph; more steps only make it run longer.
+METHOD = "dopri5"
+_NUMBERS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _SAMPLES = 256
 
 
@@ -39,9 +40,9 @@ def constant_steps(
         context: (c,) of a conditional flow.
 
     Raises:
-        SciflowError: 96 steps are not enough.
+        SciflowError: 256 steps are not enough.
     """
-    flow = copy.deepcopy(flow).double().with_solver(METHOD, 1e-10, 1e-10)
+    flow = copy.deepcopy(flow).double().with_solver("dopri8", 1e-10, 1e-10)
     flow.trace = "exact"
     generator = torch.Generator(flow.shift.device).manual_seed(0)
     z = flow.base.sample(_SAMPLES, generator).double()
