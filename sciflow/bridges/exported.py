@@ -39,9 +39,7 @@ class ExportedMap:
             ValueError: the inputs are not those of ``record.inputs``.
         """
         if len(inputs) != len(self.record.inputs):
-            raise ValueError(
-                f"expected {', '.join(self.record.inputs)}; got {len(inputs)} inputs"
-            )
+            raise ValueError(f"expected {', '.join(self.record.inputs)}; got {len(inputs)} inputs")
         placed = []
         for (name, shape), x in zip(self.record.inputs.items(), inputs, strict=True):
             if list(x.shape[1:]) != shape or x.ndim == 0:

@@ -22,6 +22,7 @@ from sciflow.integrators.tableaus import TABLEAUS
 from sciflow.shapes import Tensor
 
 Tensors = tuple[Tensor, ...]
+Size = int | torch.SymInt
 
 
 class Piece(nn.Module):
@@ -134,7 +135,7 @@ class FlowLoop(nn.Module):
         """Points at the end, the integral of div f dt on the way, and the points before steps."""
 
         def body(
-            y: Tensor, change: Tensor, t: Tensor, h: Tensor, size: int, *rest: Tensor
+            y: Tensor, change: Tensor, t: Tensor, h: Tensor, size: Size, *rest: Tensor
         ) -> list[Tensor]:
             out = self.step.graph(y, t, h, *rest)
             # A scan gives nothing back that shares memory with what it was given.
@@ -166,7 +167,7 @@ class FlowLoop(nn.Module):
             y: Tensor,
             t: Tensor,
             h: Tensor,
-            size: int,
+            size: Size,
             *rest: Tensor,
         ) -> list[Tensor]:
             return [*back.graph(pull, y, t, h, *rest), idle.clone()]

@@ -26,9 +26,7 @@ class Steps(NamedTuple):
 
 
 @torch.no_grad()
-def constant_steps(
-    flow: ContinuousFlow, tolerance: float, context: Tensor | None = None
-) -> Steps:
+def constant_steps(flow: ContinuousFlow, tolerance: float, context: Tensor | None = None) -> Steps:
     """The fewest steps that move samples as an adaptive solve of tolerance 1e-10 does.
 
     Measured on 256 samples of the flow, in both directions and in float64: the largest error of a

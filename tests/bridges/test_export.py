@@ -20,7 +20,6 @@ from sciflow.errors import DataError
 from sciflow.units import kT
 
 
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, cluster):
     return export(cluster(), tmp_path_factory.mktemp("cluster"), ["energy"], compile=False)

@@ -29,9 +29,7 @@ EXPRESSION = "a*((x/b)^2-1)^2 + c*x + 0.5*k*(y^2+z^2)"
 def well(q):
     x = q[:, 0]
     across = q[:, 1:].square().sum(1)
-    return (
-        WELL["a"] * ((x / WELL["b"]) ** 2 - 1) ** 2 + WELL["c"] * x + WELL["k"] * across / 2
-    )
+    return WELL["a"] * ((x / WELL["b"]) ** 2 - 1) ** 2 + WELL["c"] * x + WELL["k"] * across / 2
 
 
 def right_share():
@@ -96,9 +94,7 @@ def test_subset_of_the_particles(folder, x):
     system.addForce(model_force(folder, system, chosen))
     everything = np.random.default_rng(1).random((7, 3))
     everything[chosen] = x
-    energy, forces = energy_and_forces(
-        context_of(system, mm.VerletIntegrator(0.001), everything)
-    )
+    energy, forces = energy_and_forces(context_of(system, mm.VerletIntegrator(0.001), everything))
     alone = particles(4, model_force(folder, particles(4)))
     own_energy, own = energy_and_forces(context_of(alone, mm.VerletIntegrator(0.001), x))
     assert energy == pytest.approx(own_energy)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -177,9 +178,7 @@ def velocity_of(flow, t, x, *context):
         y = flow.to_unit(x[i : i + 1])
         field = flow.field if not context else flow.field_at(context[0][i : i + 1])
         times = [t[i], t[i] - 1e-4, t[i] + 1e-4]
-        low, high = (
-            march(field, y, torch.stack([times[0], end])) for end in (times[1], times[2])
-        )
+        low, high = (march(field, y, torch.stack([times[0], end])) for end in (times[1], times[2]))
         out.append((high - low) * flow.scale / 2e-4)
     return torch.cat(out)
 
@@ -250,8 +249,7 @@ def check_forces(folder, inputs, step=1e-4):
             shift = torch.zeros_like(flat)
             shift[:, i] = step
             low, high = (
-                program((flat + sign * shift).reshape(q.shape), *inputs[1:])[0]
-                for sign in (-1, 1)
+                program((flat + sign * shift).reshape(q.shape), *inputs[1:])[0] for sign in (-1, 1)
             )
             numeric[:, i] = (low - high) / (2 * step)
     assert float((forces - numeric).abs().max()) <= 1e-4 * float(numeric.abs().max())
@@ -283,3 +281,34 @@ def test_metadata_are_plain(tmp_path):
     assert content["units"] == "reduced" and content["dtype"] == "float64"
     again = asdict(read(folder))
     assert again["maps"] == content["maps"]
+
+
+def test_a_new_exporter_is_one_entry(tmp_path):
+    """The lines of docs/extending.md, as they stand there."""
+    from sciflow.bridges import exporters
+
+    guide = Path(__file__).parents[2] / "docs" / "extending.md"
+    section = guide.read_text().partition("## An exporter")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+
+    class Rotation(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.angle = torch.nn.Parameter(torch.tensor(0.7))
+
+        def forward(self, x):
+            c, s = self.angle.cos(), self.angle.sin()
+            return x @ torch.stack([torch.stack([c, s]), torch.stack([-s, c])])
+
+    names = {"torch": torch, "Rotation": Rotation} | {
+        name: getattr(exporters, name) for name in ("EXPORTERS", "Map", "Parts")
+    }
+    try:
+        exec(code, names)
+        model = Rotation()
+        export(model, tmp_path, compile=False)
+        program = torch.export.load(tmp_path / "to_latent.pt2").module()
+        x = torch.randn(7, 2)
+        torch.testing.assert_close(program(x)[0], model(x).detach())
+    finally:
+        EXPORTERS.pop(Rotation, None)
