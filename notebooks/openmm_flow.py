@@ -13,7 +13,7 @@
 # %% [markdown]
 # # A flow inside OpenMM
 #
-# A particle in a double well stays in its basin for long: the barrier is 8 kT. A model of the well,
+# A particle in a double well stays long in its basin: the barrier is 8 kT. A model of the well,
 # fitted to its potential, is exported and used in OpenMM in two ways: as a Monte Carlo move that
 # crosses the barrier at once and is accepted exactly, and as the potential of a run of its own.
 # The truth is the share of the right basin by quadrature.
@@ -53,11 +53,11 @@ TEMPERATURE, MASS = 300.0, 12.0
 THERMAL = kT(TEMPERATURE)
 
 
-def along(x):
+def along(x: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
     return 20 * ((x / 0.1) ** 2 - 1) ** 2 + 20 * x
 
 
-def potential(q):
+def potential(q: torch.Tensor) -> torch.Tensor:
     return along(q[:, 0]) + 2000 * q[:, 1:].square().sum(1)
 
 
@@ -76,13 +76,13 @@ print(f"exact share of the right basin: {share:.3f}")
 # %% [markdown]
 # ## Langevin dynamics, with and without moves
 #
-# Without moves the walker stays where it started, or crosses a few times. Watch the left panel: with
-# moves it jumps all the time. The histogram on the right lies on the exact density (black) however
-# good the model is; only the share of accepted moves tells how good.
+# Without moves the walker stays where it started, or crosses a few times. Watch the left panel:
+# with moves it jumps all the time. The histogram on the right lies on the exact density (black)
+# however good the model is; only the share of accepted moves tells how good.
 
 
 # %%
-def run(with_moves):
+def run(with_moves: bool) -> tuple[np.ndarray, float]:
     system = mm.System()
     system.addParticle(MASS)
     force = mm.CustomExternalForce("20*((x/0.1)^2-1)^2 + 20*x + 2000*(y^2+z^2)")

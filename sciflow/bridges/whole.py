@@ -24,7 +24,8 @@ class Joined:
             neighbours[a].append(b)
             neighbours[b].append(a)
         # Row i of `paths` marks the bonds on the way from atom 0 to atom i.
-        starts, ends = [], []
+        starts: list[int] = []
+        ends: list[int] = []
         paths = np.zeros((n_atoms, n_atoms - 1))
         seen, queue = {0}, [0]
         for atom in queue:

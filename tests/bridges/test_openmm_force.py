@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-mm = pytest.importorskip("openmm")
+pytest.importorskip("openmm")
 
-from openmm import unit
+import openmm as mm
 
 from sciflow import nct
 from sciflow.bridges.bias import ModeBias
@@ -18,6 +18,8 @@ from sciflow.bridges.openmm_force import model_force
 from sciflow.bridges.openmm_moves import FlowMonteCarlo
 from sciflow.errors import DataError
 from sciflow.units import kT
+
+mm = pytest.importorskip("openmm")
 
 THERMAL = kT(300.0)
 SPRING = 2000.0  # of `cluster`

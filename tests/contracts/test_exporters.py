@@ -15,8 +15,8 @@ from sciflow.bridges.bias import ModeBias
 from sciflow.bridges.export import export
 from sciflow.bridges.exporters import EXPORTERS
 from sciflow.bridges.metadata import read
-from sciflow.nct.layers import AffineCoupling, Leapfrog, Linear, SplineCoupling
 from sciflow.nct.latent import Latent
+from sciflow.nct.layers import AffineCoupling, Leapfrog, Linear, SplineCoupling
 
 INFINITE = float("inf")
 BATCHES = (1, 4, 9)
