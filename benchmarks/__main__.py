@@ -8,6 +8,7 @@ from sciflow import DataError
 
 #: name -> module with ``run(device) -> dict``
 BENCHMARKS = {
+    "bridges": "benchmarks.bridges",
     "cnf": "benchmarks.cnf",
     "imports": "benchmarks.imports",
     "integrators": "benchmarks.integrators",

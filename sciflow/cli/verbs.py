@@ -15,6 +15,7 @@ import tyro
 from tyro.conf import Positional
 
 from sciflow.cli.cnf import cnf_density, cnf_fit, cnf_sample
+from sciflow.cli.export import export_model
 from sciflow.cli.interrupt import stop_at_once
 from sciflow.cli.molecules import nct_molecule, nct_simulate
 from sciflow.cli.nct import nct_fit
@@ -138,6 +139,7 @@ VERBS: dict[str, Verb] = {
     "wlf evaluate": Verb("score predictions of held-out times", wlf_evaluate),
     "wqmc fit": Verb("find the ground state of an atom or molecule", wqmc_fit),
     "wqmc evaluate": Verb("measure energy, dipole and forces of a ground state", wqmc_evaluate),
+    "export": Verb("write a fitted model for simulation codes", export_model),
     "data list": Verb("list the named data sets", _data_list),
     "data fetch": Verb("download named data sets", _data_fetch),
     "data path": Verb("print the file of a data set", _data_path),

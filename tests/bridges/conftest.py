@@ -1,7 +1,15 @@
-"""Cells of three times, in memory, with a PCA whose loadings are known."""
+"""Cells of three times with a PCA whose loadings are known; atoms whose energy is known."""
+
+import math
 
 import numpy as np
 import pytest
+import torch
+
+from sciflow import nct
+from sciflow.nct.latent import Latent
+from sciflow.nct.layers import AffineCoupling, Linear
+from sciflow.units import kT
 
 TIMES = (0.0, 1.0, 2.5)
 
@@ -26,3 +34,34 @@ def adata():
     )
     made.var_names = [f"gene-{i}" for i in range(7)]
     return made
+
+
+def make_cluster(n_atoms=4, mixed=True, spring=2000.0):
+    """Atoms on springs [kJ/mol/nm^2] around different places; with ``mixed`` not harmonic."""
+    n = 3 * n_atoms
+    generator = torch.Generator().manual_seed(3)
+    linear = Linear(n)
+    basis, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    center = torch.arange(n, dtype=torch.float64) % 7 / 10
+    layers = [linear.double()]
+    with torch.no_grad():
+        linear.set_modes(center, basis)
+    if mixed:
+        coupling = AffineCoupling([math.inf] * n, list(range(0, n, 2)), width=4, depth=1).double()
+        with torch.no_grad():
+            for x in coupling.parameters():
+                noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+                x.add_(0.3 * noise)
+        layers.append(coupling)
+    latent = Latent([math.inf] * n, kT(300.0)).double()
+    with torch.no_grad():
+        # E = omega^2 Q^2 / 2
+        latent.log_omega.fill_(math.log(spring) / 2)
+    mass = torch.full((n,), 12.0, dtype=torch.float64)
+    return nct.CanonicalTransformation(layers, latent, mass, units="md").double()
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The function that makes a `CanonicalTransformation` of some atoms in MD units."""
+    return make_cluster

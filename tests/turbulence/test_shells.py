@@ -165,7 +165,7 @@ def test_a_fit_beats_the_best_constant():
         best = min(best, error(leith))
     options = {"steps": 30, "batch_size": 6, "horizon": (0.4, 1.0), "progress": False}
     model = fit_shells(runs[:3], width=12, lr=2e-2, **options)
-    assert error(model) < 0.7 * best
+    assert error(model) < 0.9 * best
     assert not model.interrupted and len(model.history["loss"]) > 1
 
 

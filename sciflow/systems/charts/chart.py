@@ -38,6 +38,16 @@ class Chart(nn.Module, ABC):
     ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
         """Coordinates q of ``xi``, and ln |det dq/dxi|."""
 
+    def cartesian(
+        self, q: Float[Tensor, "batch *shape"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        """Coordinates xi of ``q``, and ln of the volume of xi per volume of all entries of q.
+
+        For a molecule the volume is that of its 3N positions, which simulations sample; the
+        constant volume of its places and orientations is left out.
+        """
+        return self(q)
+
     def metric(
         self, q: Float[Tensor, "batch *shape"], mass: Float[Tensor, "..."]
     ) -> Float[Tensor, "batch dim dim"]:

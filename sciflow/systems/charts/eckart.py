@@ -98,6 +98,13 @@ class EckartFrame(Chart):
         q = self.reference.to(xi) + moved / self.weights.to(xi).sqrt()[:, None]
         return q, -self._log_det(q)
 
+    def cartesian(
+        self, q: Float[Tensor, "batch atom 3"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        """Displacements, and ln of their volume per volume of positions (see `Chart`)."""
+        xi, _ = self(q)
+        return xi, -frame_log_volume(q, self.reference.to(q), self.weights.to(q))
+
     def metric(
         self, q: Float[Tensor, "batch atom 3"], mass: Float[Tensor, "..."]
     ) -> Float[Tensor, "batch dim dim"]:

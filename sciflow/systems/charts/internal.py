@@ -168,11 +168,22 @@ class InternalCoordinates(Chart):
         self, q: Float[Tensor, "batch atom 3"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
         """Coordinates (B, 3N - 6) of positions q (B, N, 3), and ln |det| (see `Chart`)."""
+        xi, spherical = self.cartesian(q)
+        return xi, spherical + self._log_frame(q)
+
+    def cartesian(
+        self, q: Float[Tensor, "batch atom 3"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        """Coordinates, and ln of their volume per volume of positions (see `Chart`).
+
+        d^3N q is prod r^2 prod sin(theta) dxi dT dR. The first bond and angle lack the factors of
+        the rotation: r_1^2, r_2^2 sin(theta_1), and r^2 sin(theta) for each further atom.
+        """
         q = check_positions(q, "q", len(self.reference))
         r = bond_lengths(q, self.bond_atoms)
         theta = angles(q, self.angle_atoms)
         phi = wrap(torsions(q, self.torsion_atoms) - self.middle.to(q))
-        return torch.cat([r, theta, phi], 1), self._log_det(q, r, theta)
+        return torch.cat([r, theta, phi], 1), -_log_spherical(r, theta)
 
     def inverse(
         self, xi: Float[Tensor, "batch dim"]
@@ -188,7 +199,7 @@ class InternalCoordinates(Chart):
             x = x.index_copy(1, atoms, new)
         reference = self.reference.to(xi)
         q = align(x, reference, torch.ones_like(reference[:, 0]))
-        return q, -self._log_det(q, r, theta)
+        return q, _log_spherical(r, theta) - self._log_frame(q)
 
     def metric(
         self, q: Float[Tensor, "batch atom 3"], mass: Float[Tensor, "..."]
@@ -218,21 +229,10 @@ class InternalCoordinates(Chart):
             first += len(atoms)
         return b
 
-    def _log_det(
-        self,
-        q: Float[Tensor, "batch atom 3"],
-        r: Float[Tensor, "batch bond"],
-        theta: Float[Tensor, "batch angle"],
-    ) -> Float[Tensor, " batch"]:
-        """d^3N q is J_frame dy dT dR and also prod r^2 prod sin(theta) dxi dT dR.
-
-        The first bond and angle lack the factors of the rotation: r_1^2, r_2^2 sin(theta_1), and
-        r^2 sin(theta) for each further atom.
-        """
+    def _log_frame(self, q: Float[Tensor, "batch atom 3"]) -> Float[Tensor, " batch"]:
+        """Of J in d^3N q = J dy dT dR, y being the aligned molecule."""
         reference = self.reference.to(q)
-        frame = frame_log_volume(q, reference, torch.ones_like(reference[:, 0]))
-        spherical = 2 * r.abs().log().sum(1) + theta.sin().abs().log().sum(1)
-        return frame - spherical
+        return frame_log_volume(q, reference, torch.ones_like(reference[:, 0]))
 
     def _split(
         self, xi: Float[Tensor, "batch dim"]
@@ -281,6 +281,11 @@ class InternalCoordinates(Chart):
             rows = self.torsion_atoms[columns]
             found.append((rows[:, 0], rows[:, 1:].T, columns))
         return found
+
+
+def _log_spherical(r: Tensor, theta: Tensor) -> Tensor:
+    """Of prod r^2 prod sin(theta)."""
+    return 2 * r.abs().log().sum(1) + theta.sin().abs().log().sum(1)
 
 
 def _emptiest(angle: Float[Tensor, " n"], bins: int = 72) -> tuple[float, float]:
