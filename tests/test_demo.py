@@ -21,6 +21,7 @@ def test_demo_without_data(tmp_path, monkeypatch):
     verdicts = {entry["name"]: entry["verdict"] for entry in entries}
     assert verdicts["relative error of the velocity (L2)"] == "fail"
     assert verdicts["held-out -ln p above the entropy"] == "fail"
+    assert verdicts["energy of helium above the exact one"] == "fail"
     html = page.read_text()
     assert "http://" not in html.replace("http://www.w3.org", "")
     figures = sum(len(section["figures"]) for section in report["sections"])

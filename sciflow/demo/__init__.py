@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from sciflow.demo import cells, density, oscillators, turbulence
+from sciflow.demo import atoms, cells, density, oscillators, superposition, turbulence
 from sciflow.demo.setting import Setting
 from sciflow.report import Report, Section
 
@@ -21,9 +21,11 @@ PARTS: dict[str, Callable[[Setting], Section | None]] = {
     "oscillators": oscillators.ring,
     "density": density.moons,
     "turbulence": turbulence.decay,
+    "action matching": superposition.oscillator,
     "optimal transport": cells.gaussians,
     "cells": cells.gene_network,
     "real cells": cells.embryoid_body,
+    "ground state": atoms.helium,
 }
 
 

@@ -49,6 +49,8 @@ def moons(setting: Setting) -> Section:
     figure, (left, right) = panels(2, 4.8)
     plots.density(coarse, left, data=fresh[:400])
     plots.flow_lines(coarse, right)
+    left.set(xlim=(-4.5, 4.5), ylim=(-4.0, 4.0))
+    right.set(xlim=(-4.5, 4.5), ylim=(-4.0, 4.0))
     picture = Figure.save(
         figure, setting.out, "moons.png",
         "The density of two crescents with samples, and the lines along which the flow moves "

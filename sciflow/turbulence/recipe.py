@@ -32,7 +32,7 @@ class FitOptions(RunOptions):
     """Width of the hidden layers."""
     depth: int = 2
     """Number of hidden layers."""
-    steps: int = 1500
+    steps: int = 1200
     """Updates of the networks."""
     batch_size: int = 320
     """Starts per update, over all members together."""
