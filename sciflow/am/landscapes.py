@@ -35,7 +35,7 @@ class DataDensity:
     """
 
     width: float = 0.2
-    floor: float = 1.0
+    floor: float = 0.3
     points: int = 600
 
     def __post_init__(self) -> None:

@@ -78,7 +78,10 @@ def test_inner_moves_need_the_dual_estimator(model, dtype):
 
 @pytest.mark.parametrize(
     "options",
-    [{"path_steps": 400, "steps": 500}, {"path": "learned", "path_lr": 2e-3, "steps": 1500}],
+    [
+        {"path_steps": 300, "steps": 400},
+        pytest.param({"path": "learned", "path_lr": 2e-3, "steps": 1500}, marks=pytest.mark.slow),
+    ],
 )
 def test_physical_potential_bends_the_path(options):
     """Harmonic U = w^2 x^2 / 2: the least-action path between two points is known.
