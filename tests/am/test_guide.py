@@ -11,5 +11,5 @@ def test_code_blocks_run():
     assert len(blocks) >= 2
     names: dict = {}
     for block in blocks:
-        exec(re.sub(r"steps=\d+", "steps=5", block), names)  # noqa: S102
+        exec(re.sub(r"steps=\d+", "steps=5", block), names)
     assert names["paths"].x.shape == (11, 500, 2)
