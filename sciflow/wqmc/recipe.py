@@ -44,10 +44,10 @@ class FitOptions(RunOptions):
     decay: Literal["linear", "constant"] = "linear"
     """Factor of the learning rate over the run: "linear" to 0 anneals the noise of the gradient;
     with "constant" a run can be resumed with more steps."""
-    damping: float | None = None
-    """Added to the eigenvalues of the Fisher matrix of log psi^2; None takes 0.004."""
-    trust: float | None = None
-    """Largest Euclidean length of an update; None takes 0.3."""
+    damping: float = 4e-3
+    """Added to the eigenvalues of the Fisher matrix of log psi^2."""
+    trust: float = 0.3
+    """Largest Euclidean length of an update of a natural gradient."""
     ema: float = 0.998
     """Decay per step of the running average of the parameters that the fit returns; it never
     reaches back further than about a ninth of the steps."""
@@ -244,5 +244,4 @@ def _update(settings: FitOptions, metric: str, size: int) -> tuple[str | Update,
     if name == "fisher" and size > LARGEST:
         name = "kronecker"
     kind = {"spring": Spring, "fisher": DampedFisher, "kronecker": KroneckerFisher}[name]
-    damping = 4e-3 if settings.damping is None else settings.damping
-    return kind(lr=lr, damping=damping, trust=settings.trust or 0.3), lr
+    return kind(lr=lr, damping=settings.damping, trust=settings.trust), lr
