@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import sciflow
-from sciflow import Snapshots, Trainer, cnf, data, nct, turbulence, wlf, wqmc
+from sciflow import Snapshots, Trainer, am, cnf, data, nct, turbulence, wlf, wqmc
 from sciflow.am import Lagrangian
 from sciflow.integrators.tableaus import Tableau
 from sciflow.systems import DoubleWellParticles, hmc_chains
@@ -25,6 +25,7 @@ SHORT = [
     (cnf, "fit_particles", {"matching_steps": 20, "tuning_steps": 2}),
     (cnf, "annealed_free_energy", {"n_chains": 32, "n_strata": 2, "n_moves": 1}),
     (nct, "fit_samples", {"steps": 2}),
+    (am, "fit_sampler", {"steps": 5}),
     (wlf, "fit", {"steps": 5}),
     (turbulence, "simulate", {"tau_max": 0.05}),
     (wqmc, "fit", {"batch_size": 16, "evaluation_walkers": 16, "evaluation_batches": 2}),
@@ -34,6 +35,7 @@ SHORT = [
 #: Numbers of a guide that ask for more than its code shows.
 SMALLER = {
     "steps=800": "steps=2",
+    "steps=300": "steps=2",
     "steps=200": "steps=2",
     "steps=50": "steps=2",
     "steps=40": "steps=2",
