@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from sciflow import demo
 
 
+@pytest.mark.timeout(900)
 def test_demo_without_data(tmp_path, monkeypatch):
     monkeypatch.delenv("SCIFLOW_DATA", raising=False)
     monkeypatch.setenv("SCIFLOW_CACHE", str(tmp_path / "cache"))
