@@ -39,9 +39,9 @@ class Study:
     """Noise of the SDE, in units of the spread of a component over the span of time."""
     residue: float = 0.15
     """Noise left on the images at the end, in the same units."""
-    steps: int = 4000
+    steps: int = 1500
     """Updates."""
-    width: int = 256
+    width: int = 192
     """Width of the three hidden layers."""
     batch_size: int = 256
     """Draws per update."""
@@ -178,9 +178,9 @@ def main(study: Study) -> str:
 
 def draw(components: Components, path: Tensor, held: Tensor, gauss: Tensor) -> Figure:
     """Images on their way, samples, the Gaussian and held-out images."""
-    figure = Figure(figsize=(11, 6.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(3.0, 5.0))
-    way = components.decode(path[:, :4]).transpose(0, 1)
+    figure = Figure(figsize=(11, 5.4), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.9, 3.5))
+    way = components.decode(path[:, :3]).transpose(0, 1)
     plots.image_grid(way, above.subplots()).set_title("from noise to a digit: t = 0 ... 1")
     panels = below.subplots(1, 3)
     titles = ("samples of the SDE", "Gaussian of the images", "held-out images")

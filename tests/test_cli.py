@@ -412,7 +412,10 @@ def test_predict_refuses(tmp_path, capsys):
     predict, to = ["wlf", "predict", tmp_path / "out.safetensors"], tmp_path / "to.csv"
     line = refused(capsys, *predict, source, to, "--from", "7", "--to", "8")
     assert "no cells at time 7; the times are 0, 1, 2.5" in line
-    assert "in order" in refused(capsys, *predict, source, to, "--from", "0", "--to", "2", "1")
+    line = refused(capsys, *predict, source, to, "--from", "0", "--to", "nan")
+    assert "times must be" in line
+    line = refused(capsys, *predict, source, to, "--from", "0", "--to", "1", "--genes", "SOX2")
+    assert "genes are read from .h5ad" in line
     assert "is the input" in refused(capsys, *predict, source, source, "--from=0", "--to=1")
     narrow = write_csv(tmp_path / "narrow.csv", features(2))
     assert "n_dims is 3" in refused(capsys, *predict, narrow, to, "--from=0", "--to=1")
