@@ -19,6 +19,7 @@ from sciflow.bridges.bias import ModeBias
 from sciflow.bridges.loops import FlowEnergy, FlowLoop, FlowMap, Piece
 from sciflow.bridges.metadata import Invariance
 from sciflow.bridges.steps import METHOD, constant_steps
+from sciflow.bridges.tracing import Later
 from sciflow.cnf import ContinuousFlow, MeanFreeGaussian, StandardBase
 from sciflow.nct import CanonicalTransformation
 from sciflow.nct.layers import PointMap
@@ -200,54 +201,43 @@ def flow_maps(flow: ContinuousFlow, settings: Settings) -> Parts:
     def velocity(t: Tensor, x: Tensor, *c: Tensor) -> Tensors:
         return (flow.scale * flow.field_at(*(c or (None,)))(t, flow.to_unit(x)),)
 
-    enter = Piece(lambda x: (flow.to_unit(x),), lambda n: (data(n),))
-    leave = Piece(lambda end, change: (flow.to_data_units(end),), ends)
-    stay = Piece(lambda z: (z,), lambda n: (latent(n),))
-    home = Piece(lambda end, change: (flow.wrapped(end),), ends)
-    density = Piece(lambda end, change: (log_density(end, change),), ends)
-    outward = loop(times, density=False)
+    enter = lambda: Piece(lambda x: (flow.to_unit(x),), lambda n: (data(n),))
+    stay = lambda: Piece(lambda z: (z,), lambda n: (latent(n),))
+    drawn = lambda: Piece(lambda z: (NOISE[type(flow.base)](flow.base, z),), noise)
+    leave = lambda: Piece(lambda end, change: (flow.to_data_units(end),), ends)
+    home = lambda: Piece(lambda end, change: (flow.wrapped(end),), ends)
+    density = lambda: Piece(lambda end, change: (log_density(end, change),), ends)
+    value = lambda: Piece(lambda end, change: (-kT * log_density(end, change), rise(end)), ends)
+    force = lambda: Piece(lambda pull: (kT * pull / flow.scale,), lambda n: (latent(n),))
+    noise = lambda n: (_normal(n, flow.dim, flow.shift),)
+    at_data = lambda n: (data(n), *given(n))
+
+    def moved(enter: Any, times: list[float], leave: Any, **kind: bool) -> Later:
+        return Later(lambda: FlowMap(enter(), loop(times, **kind), leave()))
+
+    inward = moved(enter, back, home, density=False)
+    outward = moved(stay, times, leave, density=False)
     maps = {
-        "to_latent": Map(
-            ("x", *last),
-            ("z",),
-            FlowMap(enter, loop(back, density=False), home),
-            lambda n: (data(n), *given(n)),
-            note,
-        ),
-        "to_physical": Map(("z", *last), ("x",), FlowMap(stay, outward, leave), points, note),
-        "log_prob": Map(
-            ("x", *last),
-            ("log_prob",),
-            FlowMap(enter, loop(back), density),
-            lambda n: (data(n), *given(n)),
-            note,
-        ),
+        "to_latent": Map(("x", *last), ("z",), inward, at_data, note),
+        "to_physical": Map(("z", *last), ("x",), outward, points, note),
+        "log_prob": Map(("x", *last), ("log_prob",), moved(enter, back, density), at_data, note),
         "velocity": Map(
-            ("t", "x", *last), ("velocity",), velocity, lambda n: (time(n), data(n), *given(n))
+            ("t", "x", *last), ("velocity",), velocity, lambda n: (time(n), *at_data(n))
         ),
     }
     if type(flow.base) in NOISE:
-        drawn = NOISE[type(flow.base)]
-        noise = lambda n: (_normal(n, flow.dim, flow.shift),)
         maps["sample"] = Map(
             ("noise", *last),
             ("x",),
-            FlowMap(Piece(lambda z: (drawn(flow.base, z),), noise), outward, leave),
+            moved(drawn, times, leave, density=False),
             lambda n: (*noise(n), *given(n)),
             f"noise: independent standard normal numbers; {note}",
         )
     if kT is not None:
-        value = lambda end, change: (-kT * log_density(end, change), rise(end))
-        force = Piece(lambda pull: (kT * pull / flow.scale,), lambda n: (latent(n),))
-        maps["energy"] = Map(
-            ("x", *last),
-            ("energy", "forces"),
-            FlowEnergy(enter, loop(back, gradient=True), Piece(value, ends), force),
-            lambda n: (data(n), *given(n)),
-            note,
-        )
-    moved = isinstance(flow.base, MeanFreeGaussian)
-    return Parts(maps, settings.units or "reduced", kT, "translation" if moved else "none")
+        energy = lambda: FlowEnergy(enter(), loop(back, gradient=True), value(), force())
+        maps["energy"] = Map(("x", *last), ("energy", "forces"), Later(energy), at_data, note)
+    free = isinstance(flow.base, MeanFreeGaussian)
+    return Parts(maps, settings.units or "reduced", kT, "translation" if free else "none")
 
 
 def action_maps(model: ActionPotential, settings: Settings) -> Parts:

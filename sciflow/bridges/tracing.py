@@ -7,6 +7,7 @@ the numbers that differ between the two graphs become expressions of the size.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,22 @@ from sciflow.shapes import Tensor
 _SIZES = (2, 3)
 
 
+class Later:
+    """A function that is a module which `torch.export` can follow, made when it is needed."""
+
+    def __init__(self, make: Callable[[], nn.Module]) -> None:
+        self._make = make
+
+    @functools.cached_property
+    def module(self) -> nn.Module:
+        """The module."""
+        return self._make()
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The function."""
+        return self.module(*inputs)
+
+
 def trace(
     function: Callable[..., tuple[Tensor, ...]],
     example: Callable[[int], tuple[Tensor, ...]],
@@ -32,16 +49,13 @@ def trace(
     program has no gradient by them.
 
     Args:
-        function: of tensors (B, ...), giving a tuple of tensors (B, ...); a module is one that
-            `torch.export` can follow by itself.
+        function: of tensors (B, ...), giving a tuple of tensors (B, ...).
         example: inputs of a batch of a given size, at which the function is traced.
 
     Raises:
         SciflowError: the operations depend on the size of the batch.
     """
-    module = function
-    if not isinstance(module, nn.Module):
-        module = traced(function, example)
+    module = function.module if isinstance(function, Later) else traced(function, example)
     inputs, batch = example(_SIZES[0]), Dim("batch")
     shapes = tuple({0: batch} for _ in inputs)
     return torch.export.export(module, inputs, dynamic_shapes=shapes)

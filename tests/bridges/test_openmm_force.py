@@ -17,12 +17,14 @@ from sciflow.bridges.export import export
 from sciflow.bridges.openmm_force import model_force
 from sciflow.bridges.openmm_moves import FlowMonteCarlo
 from sciflow.errors import DataError
+from sciflow.systems import Molecule
+from sciflow.systems.charts import InternalCoordinates
+from sciflow.systems.charts.frame import align
+from sciflow.systems.charts.zmatrix import build_zmatrix
 from sciflow.units import kT
 
-mm = pytest.importorskip("openmm")
-
 THERMAL = kT(300.0)
-SPRING = 2000.0  # of `cluster`
+BONDS = ((0, 1), (1, 2), (2, 3))
 # A double well along x, springs across [kJ/mol, nm]: its basins differ by the slope.
 WELL = {"a": 20.0, "b": 0.1, "c": 20.0, "k": 4000.0}
 EXPRESSION = "a*((x/b)^2-1)^2 + c*x + 0.5*k*(y^2+z^2)"
@@ -143,7 +145,6 @@ def test_drift_is_that_of_openmm(folder, tmp_path, x, cluster):
     for i in range(4):
         own.addParticle(i, [])
     springs.addForce(own)
-    # omega^2 = SPRING / m in the cluster (its basis is orthonormal), so the same with m = 1
     step = 0.002
     slope, width = drift(particles(4, model_force(folder, particles(4))), x, step)
     own_slope, own_width = drift(springs, x, step)
@@ -252,3 +253,62 @@ def test_bias_recovers_the_free_energy(double_well, tmp_path):
     crossings = int(np.abs(np.diff(right.astype(int))).sum())
     assert crossings > 20
     assert sigma < 1.5 and abs(delta - truth) < 3 * sigma
+
+
+@pytest.fixture(scope="module")
+def molecule(tmp_path_factory):
+    """Four bonded atoms whose density is told in internal coordinates, which know no place."""
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.tensor([[0.0, 0, 0], [0.15, 0, 0], [0.2, 0.14, 0], [0.35, 0.15, 0.08]])
+    q = frame + 0.01 * torch.randn(300, 4, 3, generator=generator, dtype=torch.float64)
+    chart = InternalCoordinates.from_samples(q, build_zmatrix(4, BONDS))
+    model = nct.fit_samples(
+        q, torch.full((4,), 12.0), THERMAL, chart=chart, units="md", steps=0, splines=False,
+        couplings=0, progress=False, device="cpu", space="modes",
+    )  # fmt: skip
+    model.molecule = Molecule(
+        ("C1", "C2", "C3", "C4"), (0,) * 4, ("MOL1",) * 4, ("C",) * 4, (12.0,) * 4, BONDS
+    )
+    maps = ["energy", "sample", "log_prob"]
+    return export(model, tmp_path_factory.mktemp("molecule"), maps, compile=False), q
+
+
+def test_periodic_box(molecule):
+    """A molecule cut by a triclinic box has the energy and the forces of the whole one."""
+    folder, q = molecule
+    x = q[0].numpy()
+    box = np.array([[1.0, 0.0, 0.0], [0.3, 1.1, 0.0], [-0.2, 0.4, 0.9]])
+    turns = np.array([[0, 0, 0], [1, 0, -1], [0, 2, 0], [-1, 0, 1]])
+    found = []
+    for periodic, positions in ((False, x), (True, x + turns @ box)):
+        system = particles(4)
+        system.setDefaultPeriodicBoxVectors(*box)
+        force = model_force(folder, system, periodic=periodic)
+        assert force.usesPeriodicBoundaryConditions() == periodic
+        system.addForce(force)
+        context = context_of(system, mm.VerletIntegrator(0.001), positions)
+        found.append(energy_and_forces(context))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-9)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-6, atol=1e-6)
+
+
+def test_moves_of_a_molecule_in_its_own_potential(molecule):
+    """Density and energy agree: every proposal is accepted, where the molecule is and lies."""
+    folder, q = molecule
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
+    turn = turn * torch.linalg.det(turn).sign()
+    x = (q[0] @ turn + 3.0).numpy()
+    system = particles(4, model_force(folder, particles(4)))
+    context = context_of(system, mm.VerletIntegrator(0.001), x)
+    moves = FlowMonteCarlo(folder, context, 300.0)
+    assert moves.step(20) == 20 and moves.acceptance == 1.0
+    moved = context.getState(getPositions=True).getPositions(asNumpy=True)._value
+    assert np.abs(moved - x).max() > 1e-3
+    np.testing.assert_allclose(moved.mean(0), x.mean(0), atol=1e-9)
+    # The orientation, told by alignment to a fixed structure, stays.
+    frame, equal = moves._frame(), torch.ones(4, dtype=torch.float64)
+    rotations = []
+    for y in (torch.from_numpy(x), torch.from_numpy(moved)):
+        y = (y - y.mean(0))[None]
+        rotations.append(torch.linalg.lstsq(align(y, frame, equal)[0], y[0]).solution)
+    torch.testing.assert_close(rotations[0], rotations[1], atol=1e-6, rtol=0)
