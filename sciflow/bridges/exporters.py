@@ -22,7 +22,7 @@ from sciflow.bridges.steps import METHOD, constant_steps
 from sciflow.bridges.tracing import Later
 from sciflow.cnf import ContinuousFlow, MeanFreeGaussian, StandardBase
 from sciflow.nct import CanonicalTransformation
-from sciflow.nct.layers import PointMap
+from sciflow.nct.layers import Linear, PointMap
 from sciflow.shapes import Float, Tensor
 from sciflow.systems import Molecule
 
@@ -97,12 +97,48 @@ def with_forces(
     return function
 
 
+class SolvedLinear(Linear):
+    """A linear layer that keeps its inverse, which a program then need not compute."""
+
+    def __init__(self, layer: Linear) -> None:
+        super().__init__(**layer.config)
+        self.to(layer.basis)
+        self.set_modes(layer.center, layer.basis)
+        self.register_buffer("inverse_basis", torch.linalg.inv(self.basis))
+        self.register_buffer("log_volume", torch.linalg.slogdet(self.basis).logabsdet)
+
+    def coordinates(
+        self, q: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        """Mode coordinates Q = basis^-1 (q - center)."""
+        Q = (self.columns.take(q) - self.center) @ self.inverse_basis.T
+        return self.columns.put(q, Q), -self._log_det(q)
+
+    def inverse(
+        self, Q: Float[Tensor, "batch dim"], P: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """Positions and momenta of modes."""
+        p = self.columns.take(P) @ self.inverse_basis
+        return self.coordinates_inverse(Q)[0], self.columns.put(P, p)
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return self.log_volume.expand(len(x))
+
+
+def solve_linear(model: CanonicalTransformation) -> None:
+    """Put `SolvedLinear` in the place of each linear layer."""
+    for i, layer in enumerate(model.layers):
+        if type(layer) is Linear:
+            model.layers[i] = SolvedLinear(layer).requires_grad_(False)
+
+
 def canonical_maps(model: CanonicalTransformation, settings: Settings) -> Parts:
     """Both directions of phase space; with a map of coordinates also modes, density, energy.
 
     The density of a molecule is that of its 3N positions, as a simulation samples them (see
     `Chart.cartesian`): the Boltzmann density of ``energy`` is the model.
     """
+    solve_linear(model)
     units = _agreed("units", model.units if model.units != "reduced" else None, settings.units)
     kT = _agreed("kT", model.kT, settings.kT)
     point = lambda n: tuple(model.sample(n))
@@ -147,6 +183,7 @@ def canonical_maps(model: CanonicalTransformation, settings: Settings) -> Parts:
 def bias_maps(bias: ModeBias, settings: Settings) -> Parts:
     """The biased modes, and the energy with its forces."""
     model = bias.model
+    solve_linear(model)
     units = _agreed("units", model.units if model.units != "reduced" else None, settings.units)
     q = lambda n: (model.sample(n).q,)
     maps = {

@@ -68,6 +68,7 @@ def traced(
     """The operations of a function, for any size of the batch; arguments as for `trace`."""
     small, large = (graph_of(function, example(size)) for size in _SIZES)
     _generalise(small, large)
+    _fold_constants(small)
     return small
 
 
@@ -104,6 +105,31 @@ def _generalise(first: fx.GraphModule, second: fx.GraphModule) -> None:
             a.args = _merged(a.args, b.args, first.graph, size)
             a.kwargs = _merged(a.kwargs, b.kwargs, first.graph, size)
     first.recompile()
+
+
+def _fold_constants(module: fx.GraphModule) -> None:
+    """Replace what depends on constants alone, such as the knots of a spline, by its value."""
+    values: dict[fx.Node, Any] = {}
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr":
+            values[node] = getattr(module, str(node.target))
+        elif node.op == "call_function" and all(n in values for n in node.all_input_nodes):
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    for i, (node, value) in enumerate(values.items()):
+        outside = [user for user in node.users if user not in values]
+        if node.op != "call_function" or not outside or not isinstance(value, Tensor):
+            continue
+        module.register_buffer(
+            f"constant_{i}", value.detach().clone(memory_format=torch.contiguous_format)
+        )
+        with module.graph.inserting_before(node):
+            constant = module.graph.get_attr(f"constant_{i}")
+        for user in outside:
+            user.replace_input_with(node, constant)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
 
 
 def _merged(a: Any, b: Any, graph: fx.Graph, size: fx.Node) -> Any:
