@@ -141,7 +141,7 @@ def drift(system, positions, step, n=1500):
 def test_drift_is_that_of_openmm(folder, tmp_path, x, cluster):
     """The same step beside springs of OpenMM of the same frequency, and of the same energy."""
     springs = particles(4)
-    own = mm.CustomExternalForce("0.5*2000*12*((x-0.3)^2+(y-0.3)^2+(z-0.3)^2)")
+    own = mm.CustomExternalForce("0.5*2000*((x-0.3)^2+(y-0.3)^2+(z-0.3)^2)")
     for i in range(4):
         own.addParticle(i, [])
     springs.addForce(own)
