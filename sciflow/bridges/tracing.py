@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
-from sciflow.errors import SciflowError
+from sciflow.errors import SciflowError, numbers_known
 from sciflow.shapes import Tensor
 
 # Neither 0 nor 1, which broadcast, and no size where a field would be evaluated in pieces.
@@ -76,9 +76,13 @@ def graph_of(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> fx.Gra
     """The operations of ``function`` at these inputs, those of its derivatives among them."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    with torch.no_grad():
-        # Behind one star: make_fx counts the arguments of other signatures wrongly.
-        graph = make_fx(lambda *xs: function(*xs))(*inputs)
+    checking = numbers_known.set(False)
+    try:
+        with torch.no_grad():
+            # Behind one star: make_fx counts the arguments of other signatures wrongly.
+            graph = make_fx(lambda *xs: function(*xs))(*inputs)
+    finally:
+        numbers_known.reset(checking)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
