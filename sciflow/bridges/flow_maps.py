@@ -32,10 +32,9 @@ def flow_maps(flow: ContinuousFlow, settings: Settings) -> Parts:
     Every map of a conditional flow has the context (B, c) as its last input.
     """
     n_context = getattr(flow.field, "n_context", 0)
-    context = torch.zeros(n_context).to(flow.shift) if n_context else None
     if hasattr(flow.field, "compiled"):
         flow.field.compiled = False
-    times, error = constant_steps(flow, settings.tolerance, context)
+    times, error = constant_steps(flow, settings.tolerance)
     note = (
         f"{len(times) - 1} constant steps of {METHOD}, largest error {error:.1e} against an "
         "adaptive solve of tolerance 1e-10"

@@ -14,6 +14,7 @@ import openmm as mm
 from sciflow import nct
 from sciflow.bridges.bias import ModeBias
 from sciflow.bridges.export import export
+from sciflow.bridges.forcefield import ForceField
 from sciflow.bridges.openmm_force import model_force
 from sciflow.bridges.openmm_moves import FlowMonteCarlo
 from sciflow.errors import DataError
@@ -291,6 +292,11 @@ def test_periodic_box(molecule):
         found.append(energy_and_forces(context))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-9)
     np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-6, atol=1e-6)
+
+
+def test_other_elements(molecule):
+    with pytest.raises(ValueError, match="atom 2 is N; the model has C there"):
+        ForceField(molecule[0]).check_atoms(4, ["C", "C", "N", "C"])
 
 
 def test_moves_of_a_molecule_in_its_own_potential(molecule):
