@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+#: False while a function is traced for export: its tensors have no numbers to be checked.
+numbers_known: ContextVar[bool] = ContextVar("numbers_known", default=True)
 
 
 class SciflowError(Exception):

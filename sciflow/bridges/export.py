@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sciflow.bridges.exporters import Map, Settings, parts_of
+from sciflow.bridges.exporters import parts_of
+from sciflow.bridges.maps import Map, Settings
 from sciflow.bridges.metadata import File, MapRecord, Metadata
 from sciflow.bridges.tracing import trace, without_gradients
 from sciflow.bridges.units import unit_system

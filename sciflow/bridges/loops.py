@@ -57,7 +57,7 @@ class Piece(nn.Module):
             delattr(self.graph, name)
         self.names = [f"weight_{i}" for i in range(len(weights))]
         for own, weight in zip(self.names, weights.values(), strict=True):
-            self.register_buffer(own, weight.detach())
+            self.register_buffer(own, weight.detach().clone())
 
     @property
     def weights(self) -> Tensors:
@@ -96,7 +96,7 @@ class FlowLoop(nn.Module):
         super().__init__()
         tableau = TABLEAUS[method]
         knots = torch.tensor(times, dtype=torch.float64, device=flow.shift.device)
-        self.register_buffer("starts", knots[:-1])
+        self.register_buffer("starts", knots[:-1].clone())
         self.register_buffer("lengths", knots.diff())
         self.density = density
 

@@ -7,6 +7,7 @@ the numbers that differ between the two graphs become expressions of the size.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +16,27 @@ import torch
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
-from sciflow.errors import SciflowError
+from sciflow.errors import SciflowError, numbers_known
 from sciflow.shapes import Tensor
 
 # Neither 0 nor 1, which broadcast, and no size where a field would be evaluated in pieces.
 _SIZES = (2, 3)
+
+
+class Later:
+    """A function that is a module which `torch.export` can follow, made when it is needed."""
+
+    def __init__(self, make: Callable[[], nn.Module]) -> None:
+        self._make = make
+
+    @functools.cached_property
+    def module(self) -> nn.Module:
+        """The module."""
+        return self._make()
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The function."""
+        return self.module(*inputs)
 
 
 def trace(
@@ -32,16 +49,13 @@ def trace(
     program has no gradient by them.
 
     Args:
-        function: of tensors (B, ...), giving a tuple of tensors (B, ...); a module is one that
-            `torch.export` can follow by itself.
+        function: of tensors (B, ...), giving a tuple of tensors (B, ...).
         example: inputs of a batch of a given size, at which the function is traced.
 
     Raises:
         SciflowError: the operations depend on the size of the batch.
     """
-    module = function
-    if not isinstance(module, nn.Module):
-        module = traced(function, example)
+    module = function.module if isinstance(function, Later) else traced(function, example)
     inputs, batch = example(_SIZES[0]), Dim("batch")
     shapes = tuple({0: batch} for _ in inputs)
     return torch.export.export(module, inputs, dynamic_shapes=shapes)
@@ -54,6 +68,7 @@ def traced(
     """The operations of a function, for any size of the batch; arguments as for `trace`."""
     small, large = (graph_of(function, example(size)) for size in _SIZES)
     _generalise(small, large)
+    _fold_constants(small)
     return small
 
 
@@ -61,9 +76,13 @@ def graph_of(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> fx.Gra
     """The operations of ``function`` at these inputs, those of its derivatives among them."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    with torch.no_grad():
-        # Behind one star: make_fx counts the arguments of other signatures wrongly.
-        graph = make_fx(lambda *xs: function(*xs))(*inputs)
+    checking = numbers_known.set(False)
+    try:
+        with torch.no_grad():
+            # Behind one star: make_fx counts the arguments of other signatures wrongly.
+            graph = make_fx(lambda *xs: function(*xs))(*inputs)
+    finally:
+        numbers_known.reset(checking)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
@@ -90,6 +109,31 @@ def _generalise(first: fx.GraphModule, second: fx.GraphModule) -> None:
             a.args = _merged(a.args, b.args, first.graph, size)
             a.kwargs = _merged(a.kwargs, b.kwargs, first.graph, size)
     first.recompile()
+
+
+def _fold_constants(module: fx.GraphModule) -> None:
+    """Replace what depends on constants alone, such as the knots of a spline, by its value."""
+    values: dict[fx.Node, Any] = {}
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr":
+            values[node] = getattr(module, str(node.target))
+        elif node.op == "call_function" and all(n in values for n in node.all_input_nodes):
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    for i, (node, value) in enumerate(values.items()):
+        outside = [user for user in node.users if user not in values]
+        if node.op != "call_function" or not outside or not isinstance(value, Tensor):
+            continue
+        module.register_buffer(
+            f"constant_{i}", value.detach().clone(memory_format=torch.contiguous_format)
+        )
+        with module.graph.inserting_before(node):
+            constant = module.graph.get_attr(f"constant_{i}")
+        for user in outside:
+            user.replace_input_with(node, constant)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
 
 
 def _merged(a: Any, b: Any, graph: fx.Graph, size: fx.Node) -> Any:

@@ -51,7 +51,7 @@ def make_cluster(n_atoms=4, mixed=True, spring=2000.0):
         with torch.no_grad():
             for x in coupling.parameters():
                 noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
-                x.add_(0.3 * noise)
+                x.copy_(0.4 * noise)  # the global generator drew what was there
         layers.append(coupling)
     latent = Latent([math.inf] * n, kT(300.0)).double()
     with torch.no_grad():

@@ -113,6 +113,27 @@ def test_log_determinant_by_differentiation(kind, bonds, n_atoms):
         torch.testing.assert_close(log_det[i], finite, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("kind, bonds, n_atoms", [case for case in CASES if case[1] is TREE])
+def test_volume_of_positions_by_differentiation(kind, bonds, n_atoms):
+    """Of the coordinates with translations and rotations beside them, up to a constant."""
+    chart = charts(bonds, n_atoms)[kind]
+    x = shaken(n_atoms, bonds, 4, size=0.1, seed=17)
+    xi, log_volume = chart.cartesian(x)
+    torch.testing.assert_close(xi, chart(x)[0])
+    torch.testing.assert_close(chart.cartesian(moved(x))[1], log_volume, atol=1e-10, rtol=0)
+    axes = torch.eye(3)
+    exact = []
+    for i in range(len(x)):
+        place = lambda y: chart.inverse(y[None])[0][0]
+        inner = torch.autograd.functional.jacobian(place, xi[i]).flatten(0, 1)
+        q = place(xi[i])
+        shifts = axes.repeat(n_atoms, 1)
+        turns = torch.stack([torch.linalg.cross(a.expand_as(q), q).flatten() for a in axes], 1)
+        exact.append(-torch.linalg.slogdet(torch.cat([inner, shifts, turns], 1))[1])
+    off = log_volume - torch.stack(exact)
+    torch.testing.assert_close(off, off[:1].expand(4), atol=1e-9, rtol=0)
+
+
 def test_water_in_closed_form():
     """Three atoms, equal weights: the volume of the frame against J of a bent molecule."""
     zmatrix = build_zmatrix(3, [(0, 1), (0, 2)])
