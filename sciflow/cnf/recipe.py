@@ -117,12 +117,8 @@ class FitOptions(RunOptions):
             steps=steps,
             batch_size=batch,
             lr=lr,
-            seed=self.seed,
-            device=self.device,
             dtype=self.dtype,
-            out=None if self.out is None else Path(self.out) / stage,
-            log=self.log,
-            progress=self.progress,
+            **{**self.run, "out": None if self.out is None else Path(self.out) / stage},
             **more,
         )
 

@@ -82,13 +82,9 @@ class FitOptions(Architecture, RunOptions):
             ema=self.ema,
             clip=self.clip,
             warmup=self.steps // 20,
-            seed=self.seed,
-            device=self.device,
             dtype=self.dtype,
-            out=self.out,
-            log=self.log,
             compile=self.compile,
-            progress=self.progress,
+            **self.run,
         )
 
 

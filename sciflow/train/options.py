@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +23,9 @@ class RunOptions:
     """Continue from the checkpoint in that folder."""
     progress: bool = True
     """Show a progress bar."""
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """These settings as arguments of a `Trainer`; ``resume`` is one of its ``fit``."""
+        names = ("seed", "device", "out", "log", "progress")
+        return {name: getattr(self, name) for name in names}

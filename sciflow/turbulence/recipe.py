@@ -110,11 +110,7 @@ def fit(
         update="adamw",
         weight_decay=1e-4,
         warmup=settings.steps // 20,
-        seed=settings.seed,
-        device=settings.device,
-        out=settings.out,
-        log=settings.log,
-        progress=settings.progress,
+        **settings.run,
     )
     result = trainer.fit(objective, source, resume=settings.resume)
     fitted = cast(DecayODE, result.model.cpu())

@@ -130,15 +130,11 @@ def fit(
         batch_size=settings.batch_size,
         lr=lr,
         ema=settings.ema,
-        seed=settings.seed,
-        device=settings.device,
         dtype=settings.dtype,
-        out=settings.out,
-        log=settings.log,
         decay=settings.decay,
         update=update,
         checkpoint_every=100,
-        progress=settings.progress,
+        **settings.run,
     )
     result = trainer.fit(objective, walkers, resume=settings.resume)
     model = result.model
