@@ -75,7 +75,7 @@ class FitOptions(RunOptions):
             dtype=self.dtype,
             compile=self.compile,
             update=update,
-            **self.run,
+            **self.run_settings,
         )
 
 

@@ -272,6 +272,6 @@ def _fit(
 ) -> ContinuousFlow:
     """One stage, from its checkpoint where there is one to go on from."""
     out = None if settings.out is None else Path(settings.out) / stage
-    trainer = Trainer(**{**settings.run, "out": out}, warmup=how["steps"] // 50, **how)
+    trainer = Trainer(**{**settings.run_settings, "out": out}, warmup=how["steps"] // 50, **how)
     resume = settings.resume and out is not None and (out / "checkpoint.pt").is_file()
     return as_flow(trainer.fit(objective, source, evaluate, resume=resume))

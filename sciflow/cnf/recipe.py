@@ -118,7 +118,7 @@ class FitOptions(RunOptions):
             batch_size=batch,
             lr=lr,
             dtype=self.dtype,
-            **{**self.run, "out": None if self.out is None else Path(self.out) / stage},
+            **{**self.run_settings, "out": None if self.out is None else Path(self.out) / stage},
             **more,
         )
 

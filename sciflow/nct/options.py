@@ -84,7 +84,7 @@ class FitOptions(Architecture, RunOptions):
             warmup=self.steps // 20,
             dtype=self.dtype,
             compile=self.compile,
-            **self.run,
+            **self.run_settings,
         )
 
 

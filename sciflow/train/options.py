@@ -25,7 +25,7 @@ class RunOptions:
     """Show a progress bar."""
 
     @property
-    def run(self) -> dict[str, Any]:
+    def run_settings(self) -> dict[str, Any]:
         """These settings as arguments of a `Trainer`; ``resume`` is one of its ``fit``."""
         names = ("seed", "device", "out", "log", "progress")
         return {name: getattr(self, name) for name in names}

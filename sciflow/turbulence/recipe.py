@@ -110,7 +110,7 @@ def fit(
         update="adamw",
         weight_decay=1e-4,
         warmup=settings.steps // 20,
-        **settings.run,
+        **settings.run_settings,
     )
     result = trainer.fit(objective, source, resume=settings.resume)
     fitted = cast(DecayODE, result.model.cpu())

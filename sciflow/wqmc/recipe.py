@@ -134,7 +134,7 @@ def fit(
         decay=settings.decay,
         update=update,
         checkpoint_every=100,
-        **settings.run,
+        **settings.run_settings,
     )
     result = trainer.fit(objective, walkers, resume=settings.resume)
     model = result.model
