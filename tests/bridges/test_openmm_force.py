@@ -165,7 +165,7 @@ def test_drift_is_that_of_openmm(tmp_path, cluster):
 
 
 def test_energy_of_a_run_is_kept_to_second_order(folder, cluster):
-    """Not harmonic: half the step, a quarter of the range, as forces that fit the energy make it."""
+    """Not harmonic: half the step makes a quarter of the range, where forces fit the energy."""
     rest = rest_of(cluster())
     system = particles(4, model_force(folder, particles(4)))
     widths = [drift(system, rest, step, n)[1] for step, n in ((0.002, 600), (0.001, 1200))]
