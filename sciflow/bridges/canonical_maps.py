@@ -16,6 +16,9 @@ from sciflow.shapes import Float, Tensor
 class SolvedLinear(Linear):
     """A linear layer that keeps its inverse, which a program then need not compute."""
 
+    inverse_basis: Tensor
+    log_volume: Tensor
+
     def __init__(self, layer: Linear) -> None:
         super().__init__(**layer.config)
         self.to(layer.basis)
