@@ -23,8 +23,8 @@ class SolvedLinear(Linear):
         super().__init__(**layer.config)
         self.to(layer.basis)
         self.set_modes(layer.center, layer.basis)
-        self.register_buffer("inverse_basis", torch.linalg.inv(self.basis))
-        self.register_buffer("log_volume", torch.linalg.slogdet(self.basis).logabsdet)
+        self.register_buffer("inverse_basis", torch.linalg.inv(self.basis).contiguous())
+        self.register_buffer("log_volume", torch.linalg.slogdet(self.basis).logabsdet.clone())
 
     def coordinates(
         self, q: Float[Tensor, "batch dim"]
