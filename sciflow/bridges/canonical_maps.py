@@ -16,12 +16,15 @@ from sciflow.shapes import Float, Tensor
 class SolvedLinear(Linear):
     """A linear layer that keeps its inverse, which a program then need not compute."""
 
+    inverse_basis: Tensor
+    log_volume: Tensor
+
     def __init__(self, layer: Linear) -> None:
         super().__init__(**layer.config)
         self.to(layer.basis)
         self.set_modes(layer.center, layer.basis)
-        self.register_buffer("inverse_basis", torch.linalg.inv(self.basis))
-        self.register_buffer("log_volume", torch.linalg.slogdet(self.basis).logabsdet)
+        self.register_buffer("inverse_basis", torch.linalg.inv(self.basis).contiguous())
+        self.register_buffer("log_volume", torch.linalg.slogdet(self.basis).logabsdet.clone())
 
     def coordinates(
         self, q: Float[Tensor, "batch dim"]

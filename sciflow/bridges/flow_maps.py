@@ -66,15 +66,13 @@ def flow_maps(flow: ContinuousFlow, settings: Settings) -> Parts:
     def velocity(t: Tensor, x: Tensor, *c: Tensor) -> Tensors:
         return (flow.scale * flow.field_at(*(c or (None,)))(t, flow.to_unit(x)),)
 
+    noise = lambda n: (normal(n, flow.dim, flow.shift),)
     enter = lambda: Piece(lambda x: (flow.to_unit(x),), lambda n: (data(n),))
     stay = lambda: Piece(lambda z: (z,), lambda n: (latent(n),))
     drawn = lambda: Piece(lambda z: (NOISE[type(flow.base)](flow.base, z),), noise)
     leave = lambda: Piece(lambda end, change: (flow.to_data_units(end),), ends)
     home = lambda: Piece(lambda end, change: (flow.wrapped(end),), ends)
     density = lambda: Piece(lambda end, change: (log_density(end, change),), ends)
-    value = lambda: Piece(lambda end, change: (-kT * log_density(end, change), rise(end)), ends)
-    force = lambda: Piece(lambda pull: (kT * pull / flow.scale,), lambda n: (latent(n),))
-    noise = lambda n: (normal(n, flow.dim, flow.shift),)
     at_data = lambda n: (data(n), *given(n))
 
     def moved(enter: Any, times: list[float], leave: Any, **kind: bool) -> Later:
@@ -99,7 +97,9 @@ def flow_maps(flow: ContinuousFlow, settings: Settings) -> Parts:
             f"noise: independent standard normal numbers; {note}",
         )
     if kT is not None:
-        energy = lambda: FlowEnergy(enter(), loop(back, gradient=True), value(), force())
+        value = Piece(lambda end, change: (-kT * log_density(end, change), rise(end)), ends)
+        force = Piece(lambda pull: (kT * pull / flow.scale,), lambda n: (latent(n),))
+        energy = lambda: FlowEnergy(enter(), loop(back, gradient=True), value, force)
         maps["energy"] = Map(("x", *last), ("energy", "forces"), Later(energy), at_data, note)
     free = isinstance(flow.base, MeanFreeGaussian)
     return Parts(maps, settings.units or "reduced", kT, "translation" if free else "none")

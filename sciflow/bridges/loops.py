@@ -226,8 +226,8 @@ def _scan(
     start: list[Tensor],
     steps: list[Tensor],
     rest: Tensors,
-) -> list[Tensor]:
+) -> Tensors:
     from torch._higher_order_ops.scan import scan_op
 
     # The compiler finds the size of the batch among the inputs of the loop, or not at all.
-    return scan_op(body, start, steps, (start[0].shape[0], *rest))
+    return tuple(scan_op(body, start, steps, (start[0].shape[0], *rest)))

@@ -119,7 +119,7 @@ def _fold_constants(module: fx.GraphModule) -> None:
             values[node] = getattr(module, str(node.target))
         elif node.op == "call_function" and all(n in values for n in node.all_input_nodes):
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-            values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+            values[node] = node.target(*args, **kwargs)
     for i, (node, value) in enumerate(values.items()):
         outside = [user for user in node.users if user not in values]
         if node.op != "call_function" or not outside or not isinstance(value, Tensor):

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: tyro evaluates the annotations of local classes.
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -48,7 +48,8 @@ def export_model() -> type:
 
             check_folder(self.out)
             model = load_any(self.model)
-            if self.plumed and not isinstance(model, CanonicalTransformation):
+            canonical = model if isinstance(model, CanonicalTransformation) else None
+            if self.plumed and canonical is None:
                 raise ValueError("--plumed is for models of sciflow nct")
             export(
                 model,
@@ -59,16 +60,20 @@ def export_model() -> type:
                 tolerance=self.tolerance,
                 compile=self.compile,
             )
-            if self.plumed:
-                from sciflow.bridges.plumed import input_snippet, write_model
-
-                file = write_model(model, self.out / "model.ptc", self.plumed)
-                # Of what is no molecule the user knows the labels; these are to be replaced.
-                plain = model.mass.ndim == 1
-                labels = [f"x{i}" for i in range(len(model.mass))] if plain else None
-                snippet = input_snippet(model, file.name, labels, modes=self.plumed)
-                (self.out / "plumed.dat").write_text(snippet)
+            if self.plumed and canonical is not None:
+                _write_plumed(canonical, self.out, self.plumed)
             for path in sorted(self.out.iterdir()):
                 print(path)
 
     return Export
+
+
+def _write_plumed(model: Any, out: Path, modes: tuple[int, ...]) -> None:
+    from sciflow.bridges.plumed import input_snippet, write_model
+
+    file = write_model(model, out / "model.ptc", modes)
+    # Of what is no molecule the user knows the labels; these are to be replaced.
+    plain = model.mass.ndim == 1
+    labels = [f"x{i}" for i in range(len(model.mass))] if plain else None
+    snippet = input_snippet(model, file.name, labels, modes=modes)
+    (out / "plumed.dat").write_text(snippet)
