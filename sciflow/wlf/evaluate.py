@@ -76,7 +76,7 @@ def evaluate(
     settings = FitOptions(**options)
     row = find_lagrangian(lagrangian, settings.sigma, settings.growth_penalty, potential)
     named = lagrangian if isinstance(lagrangian, str) else describe(row)
-    name = f"flow ({'own Lagrangian' if named not in describe(row) else named})"
+    name = f"flow ({named})"
     rows: list[Row] = []
     folds: list[Fold] = []
     arguments = {"lagrangian": lagrangian, "potential": potential}

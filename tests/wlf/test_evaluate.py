@@ -56,13 +56,13 @@ def test_previous_and_midpoint_rows_are_what_they_say(drift):
 
 @pytest.mark.parametrize("lagrangian", ["ot", "density+smooth-mean", "sb+uot"])
 def test_held_out_cells_leave_no_trace(drift, lagrangian):
-    """Held-out values of 1e6 change not one bit of scaler, couplings, path or weights."""
+    """Held-out values near 1e6 change not one bit of scaler, couplings, path or weights."""
     models = []
     options = QUICK | {"lagrangian": lagrangian, "path_steps": 20}
     for poison in (False, True):
         samples = list(drift.samples)
         if poison:
-            samples[2] = torch.full_like(samples[2], 1e6)
+            samples[2] = 1e6 + samples[2]
         data = Snapshots(samples, drift.times)
         fitted = wlf.fit(data, hold_out=(2,), **options)
         fold = wlf.evaluate(data, hold_out=[2], seeds=(0,), **options).folds[0]
