@@ -11,6 +11,8 @@ from torch import nn
 import sciflow
 from sciflow import Snapshots, Trainer, am, cnf, data, nct, turbulence, wlf, wqmc
 from sciflow.am import Lagrangian
+from sciflow.bridges.exporters import EXPORTERS
+from sciflow.bridges.maps import Map, Parts
 from sciflow.integrators.tableaus import Tableau
 from sciflow.systems import DoubleWellParticles, hmc_chains
 from sciflow.train import Loss, Samples
@@ -79,6 +81,7 @@ def at_hand(guide):
             "Lagrangian": Lagrangian, "Tableau": Tableau, "net": nn.Linear(2, 1).double(),
             "snapshots": Snapshots([normal(40, 2), normal(40, 2) + 1], times=[0.0, 1.0]),
             "x": normal(40, 2), "y": normal(40, 1),
+            "Map": Map, "Parts": Parts, "EXPORTERS": dict(EXPORTERS), "Rotation": type,
         }  # fmt: skip
     return {"x": normal(600, 2)}
 
