@@ -480,7 +480,7 @@ def test_help_shows_words_units_and_defaults(capsys):
         "Updates of the networks. (default: 2000)",
         "Learning rate of the potential (Adam)",
         "in your unit of time",
-        "{learned,geodesic}",
+        "{least-action,closed-form,learned}",
         "What the flow minimises: ot",
         "in units of the spread of the data. (default: 0.01)",
     ):

@@ -133,7 +133,7 @@ VERBS: dict[str, Verb] = {
     "cnf fit": Verb("fit a normalizing flow to samples", cnf_fit),
     "cnf sample": Verb("draw from a fitted flow, with log-densities", cnf_sample),
     "cnf density": Verb("evaluate the log-density of a fitted flow", cnf_density),
-    "am fit": Verb("fit a deterministic flow to cells by action matching", am_fit),
+    "am fit": Verb("fit a flow to cells by action matching", am_fit),
     "wlf fit": Verb("fit a flow of least action through cells at several times", wlf_fit),
     "wlf predict": Verb("move cells to other times with a fitted model", wlf_predict),
     "wlf evaluate": Verb("score predictions of held-out times", wlf_evaluate),
