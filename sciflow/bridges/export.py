@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import platform
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,11 @@ def _write(map: Map, name: str, folder: Path, compile: bool) -> MapRecord:
                 "operation depends on the numbers that it was traced with"
             )
     path = folder / f"{name}.pt2"
-    torch.export.save(program, path)
+    with warnings.catch_warnings():
+        # Tensors without elements, such as the rotors of a model that has none, share no memory
+        # that torch could find.
+        warnings.filterwarnings("ignore", message="No complete tensor found")
+        torch.export.save(program, path)
     package = None
     if compile:
         compiled = folder / f"{name}-{platform.machine()}.pt2"
