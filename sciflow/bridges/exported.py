@@ -28,7 +28,8 @@ class ExportedMap:
         self, record: MapRecord, metadata: Metadata, run: Callable[..., object], compiled: bool
     ) -> None:
         self.record, self.compiled = record, compiled
-        self._run = run
+        #: The map without a check of its inputs, which have its device and dtype.
+        self.unchecked = run
         self._dtype = getattr(torch, metadata.dtype)
         self._device = torch.device(metadata.device)
 
@@ -46,7 +47,7 @@ class ExportedMap:
                 expected = ", ".join(map(str, ["B", *shape]))
                 raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({expected})")
             placed.append(x.detach().to(self._device, self._dtype))
-        out = self._run(*placed)
+        out = self.unchecked(*placed)
         return tuple(out)  # type: ignore[arg-type]
 
 
