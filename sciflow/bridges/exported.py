@@ -6,6 +6,7 @@ import logging
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ class ExportedMap:
     """
 
     def __init__(
-        self, record: MapRecord, metadata: Metadata, run: Callable[..., object], compiled: bool
+        self, record: MapRecord, metadata: Metadata, run: Callable[..., Any], compiled: bool
     ) -> None:
         self.record, self.compiled = record, compiled
         #: The map without a check of its inputs, which have its device and dtype.
@@ -48,7 +49,7 @@ class ExportedMap:
                 raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({expected})")
             placed.append(x.detach().to(self._device, self._dtype))
         out = self.unchecked(*placed)
-        return tuple(out)  # type: ignore[arg-type]
+        return tuple(out)
 
 
 class Exported:

@@ -65,7 +65,7 @@ class ForceField:
                 self._joined = Joined(self.n_atoms, self.metadata.bonds)
             positions = self._joined(positions, box)
         np.divide(positions, self.length, out=self._numbers, casting="same_kind")
-        energy, forces = self.map.unchecked(self._x.to(self._device))  # type: ignore[misc]
+        energy, forces = self.map.unchecked(self._x.to(self._device))
         own = forces.detach().cpu().numpy().reshape(self.n_atoms, 3)
         scale = self.energy / self.length
         return float(energy) * self.energy, np.multiply(own, scale, dtype=np.float64)
