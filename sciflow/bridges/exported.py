@@ -6,6 +6,7 @@ import logging
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,10 +26,11 @@ class ExportedMap:
     """
 
     def __init__(
-        self, record: MapRecord, metadata: Metadata, run: Callable[..., object], compiled: bool
+        self, record: MapRecord, metadata: Metadata, run: Callable[..., Any], compiled: bool
     ) -> None:
         self.record, self.compiled = record, compiled
-        self._run = run
+        #: The map without a check of its inputs, which have its device and dtype.
+        self.unchecked = run
         self._dtype = getattr(torch, metadata.dtype)
         self._device = torch.device(metadata.device)
 
@@ -46,8 +48,8 @@ class ExportedMap:
                 expected = ", ".join(map(str, ["B", *shape]))
                 raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({expected})")
             placed.append(x.detach().to(self._device, self._dtype))
-        out = self._run(*placed)
-        return tuple(out)  # type: ignore[arg-type]
+        out = self.unchecked(*placed)
+        return tuple(out)
 
 
 class Exported:

@@ -37,6 +37,11 @@ class ForceField:
             raise ValueError(f"{name} has shape {shape}; expected three coordinates of each atom")
         self.shape, self.n_atoms = shape, int(np.prod(shape)) // 3
         self._joined: Joined | None = None
+        # One structure, filled anew for each call: a run calls it at every step.
+        dtype = getattr(torch, self.metadata.dtype)
+        self._device = torch.device(self.metadata.device)
+        self._x = torch.empty((1, *shape), dtype=dtype, device="cpu")
+        self._numbers = self._x.numpy().reshape(self.n_atoms, 3)
         # Warm: the first call of a program is slow.
         self(np.ones((self.n_atoms, 3)) + np.arange(3 * self.n_atoms).reshape(-1, 3) % 7)
 
@@ -59,13 +64,11 @@ class ForceField:
             if self._joined is None:
                 self._joined = Joined(self.n_atoms, self.metadata.bonds)
             positions = self._joined(positions, box)
-        x = torch.from_numpy(positions / self.length).reshape(1, *self.shape)
-        energy, forces = self.map(x)
+        np.divide(positions, self.length, out=self._numbers, casting="same_kind")
+        energy, forces = self.map.unchecked(self._x.to(self._device))
+        own = forces.detach().cpu().numpy().reshape(self.n_atoms, 3)
         scale = self.energy / self.length
-        return (
-            float(energy) * self.energy,
-            forces.reshape(self.n_atoms, 3).double().cpu().numpy() * scale,
-        )
+        return float(energy) * self.energy, np.multiply(own, scale, dtype=np.float64)
 
     def check_atoms(self, atoms: int, elements: list[str] | None = None) -> None:
         """Refuse another number of atoms, or others than those of the model.

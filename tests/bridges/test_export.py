@@ -170,17 +170,3 @@ def test_verb(tmp_path, capsys, cluster):
     (tmp_path / "no.safetensors").write_bytes(b"no")
     assert main(["export", str(tmp_path / "no.safetensors"), str(tmp_path / "out")]) == 2
     assert "truncated or not" in capsys.readouterr().err
-
-
-def test_guide(tmp_path, monkeypatch):
-    """The blocks of docs/bridges.md that are whole run in their order."""
-    import re
-    from pathlib import Path
-
-    text = (Path(__file__).parents[2] / "docs" / "bridges.md").read_text()
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    for block in blocks:
-        exec(block, names)
-    assert names["forces"].shape == (8, 4) and (tmp_path / "model.ptc").is_file()

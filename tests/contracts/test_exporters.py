@@ -91,9 +91,9 @@ def bias():
 #: name -> model and settings of its export; a new exporter has a model here.
 MODELS = {
     "CanonicalTransformation": (affine, {}),
-    "ContinuousFlow": (flow, {"kT": 2.0}),
+    "ContinuousFlow": (flow, {"kT": 2.0, "maps": ("to_latent", "velocity", "energy")}),
     "ContinuousFlow-periodic": (periodic, {"maps": ("to_latent", "log_prob", "sample")}),
-    "ContinuousFlow-particles": (particles, {"maps": ("energy",)}),
+    "ContinuousFlow-particles": (particles, {"maps": ("log_prob",)}),
     "ActionPotential": (action, {}),
     "ModeBias": (bias, {}),
 }
@@ -106,6 +106,7 @@ SLOW = {
         lambda: canonical(Leapfrog(3, 1, 4, 1), strict=True),
         {},
     ),
+    "ContinuousFlow-all": (flow, {"kT": 2.0}),
     "ContinuousFlow-context": (
         lambda: shaken(cnf.ContinuousFlow(cnf.VelocityMLP(2, width=4, depth=1, n_context=1))),
         {},
@@ -259,6 +260,7 @@ def test_every_exporter_is_tried():
     assert {name.partition("-")[0] for name in MODELS} == {kind.__name__ for kind in EXPORTERS}
 
 
+@pytest.mark.timeout(900)  # some 20 s of CPU each, on a machine that has other work
 @pytest.mark.parametrize("name", MODELS)
 def test_round_trip(name, tmp_path):
     make, settings = MODELS[name]
@@ -266,6 +268,7 @@ def test_round_trip(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", SLOW)
 def test_round_trip_of_more_kinds(name, tmp_path):
     make, settings = SLOW[name]
