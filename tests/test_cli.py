@@ -469,7 +469,7 @@ def test_each_verb_has_help(verb, capsys):
         hidden = verb == "wlf evaluate" and option.name in ("seed", "log", "resume")
         flag = {"start": "from"}.get(option.name, option.name).replace("_", "-")
         positional = {"path_in", "path_out", "model", "names", "name", "folder", "paths"}
-        if option.name not in positional:
+        if option.name not in positional and option.name.upper() not in out.split("\n\n")[0]:
             assert bool(re.search(f" --{flag}[ ,]", out)) is not hidden, flag
 
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 
 from sciflow.am.coupling import Coupling, exact_coupling
 from sciflow.am.landscapes import SmoothMean
@@ -78,6 +77,8 @@ class Interpolation:
         for k in range(self.k - 1, -1, -1):
             rows[k] = self._partners(self._couple(k), rows[k + 1], forwards=False)
         knots = np.stack([samples[k][rows[k]].numpy() for k in range(len(samples))])
+        from scipy.interpolate import CubicSpline
+
         curve = CubicSpline(self.snapshots.times.numpy(), knots.reshape(len(samples), -1),
                             bc_type="natural")  # fmt: skip
         return Prediction(torch.from_numpy(curve(self.time)).reshape(n, -1), self.pairs.chance)

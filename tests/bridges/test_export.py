@@ -107,11 +107,10 @@ class Trap:
         return exec, ("raise SystemExit('unpickled')",)
 
 
-def test_missing_compiler(tmp_path, monkeypatch, caplog, cluster):
+def test_missing_compiler(tmp_path, caplog, cluster):
     import torch._inductor.config as config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    with caplog.at_level(logging.WARNING):
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}), caplog.at_level(logging.WARNING):
         made = export(cluster(1), tmp_path, ["collective_variables"])
     assert "there is no C++ compiler" in caplog.text
     assert sorted(p.name for p in made.iterdir()) == ["collective_variables.pt2", "metadata.json"]

@@ -35,7 +35,8 @@ def test_dissociation(history):
     results = [wqmc.GroundState(psi, measured, history)] * 2
     ax = plots.dissociation([1.0, 2.0], results, {"FCI": [-1.2, -1.1]}, Figure().subplots())
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [-1.2, -1.1])
-    np.testing.assert_allclose(ax.containers[0][0].get_ydata(), [-1.1, -1.1])
+    shown = np.asarray(ax.containers[0][0].get_ydata(), dtype=float)
+    np.testing.assert_allclose(shown, [-1.1, -1.1])
     with pytest.raises(ValueError, match="lengths has 2 entries, FCI has 1"):
         plots.dissociation([1.0, 2.0], results, {"FCI": [-1.2]})
 

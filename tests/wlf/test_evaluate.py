@@ -130,8 +130,6 @@ def test_refusals(drift, unchecked):
         wlf.evaluate(drift, "none")
     with pytest.raises(DataError, match="times and dimensions"):
         wlf.evaluate(drift, "none", test=two)
-    with pytest.raises(ValueError, match="'each', 'pairs', 'none'"):
-        wlf.evaluate(drift, "all")
     for ends in (0, 3, 9, -1):
         with pytest.raises(DataError, match=f"interior time points 1 to 2.*got {ends}"):
             wlf.evaluate(drift, hold_out=[ends])

@@ -142,8 +142,8 @@ def test_refusals(unchecked):
         fit(inner_moves=2)
     with pytest.raises(ValueError, match="coupling must be"):
         fit(coupling="exact")
-    with pytest.raises(ValueError, match="times must be"):
-        fit(times="random")
+    with pytest.raises(ValueError, match="time_sampling must be"):
+        fit(time_sampling="random")
 
 
 def test_growth_without_masses_says_what_it_assumes(caplog):
