@@ -354,7 +354,9 @@ def test_every_lagrangian_has_a_case():
 
 @pytest.mark.parametrize("name", CASES)
 def test_closed_form(name):
-    check(CASES[name](Run(steps=500, n=1024)), _LOOSE, name)
+    # A velocity that jumps at the snapshots takes longer to learn.
+    steps = 2000 if name == "smooth-mean" else 500
+    check(CASES[name](Run(steps=steps, n=1024)), _LOOSE, name)
 
 
 @pytest.mark.slow
