@@ -33,9 +33,9 @@ def clouds(generator, n=17, m=23, d=3):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("block", [discrepancy._BLOCK, 50, 1])
+@pytest.mark.parametrize("block", [discrepancy._CACHED, 50, 1])
 def test_by_loops_whatever_the_block(weighted, block, generator, monkeypatch):
-    monkeypatch.setattr(discrepancy, "_BLOCK", block)
+    monkeypatch.setattr(discrepancy, "_CACHED", block)
     x, y = clouds(generator)
     a = torch.rand(17, generator=generator) if weighted else None
     b = torch.rand(23, generator=generator) if weighted else None
@@ -52,11 +52,11 @@ def test_bounded_memory(generator, monkeypatch):
 
     def spy(x, y):
         blocks.append(len(x) * len(y))
-        return cdist(x, y)
+        return squared_distances(x, y)
 
-    cdist = torch.cdist
-    monkeypatch.setattr(torch, "cdist", spy)
-    monkeypatch.setattr(discrepancy, "_BLOCK", 10_000)
+    squared_distances = discrepancy._squared_distances
+    monkeypatch.setattr(discrepancy, "_squared_distances", spy)
+    monkeypatch.setattr(discrepancy, "_CACHED", 10_000)
     x = torch.randn(1500, 2, generator=generator)
     energy_distance(x, torch.randn(800, 2, generator=generator))
     assert max(blocks) <= 10_000
