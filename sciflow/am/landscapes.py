@@ -19,15 +19,16 @@ Metric = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class DataDensity:
-    """Metric under which paths prefer places where data are: ``g(x) = 1 / (floor + h(x))``.
+    """Metric under which paths prefer places where data are: ``g = (floor + 1) / (floor + h)``.
 
-    ``h`` is the mean over data points c of ``exp(-|x - c|^2 / (2 w^2))``, divided by its mean
+    ``h(x)`` is the mean over data points c of ``exp(-|x - c|^2 / (2 w^2))``, divided by its mean
     over the data: one among data, zero far from them (the idea of metric flow matching,
-    Kapusniak et al., arXiv:2405.14780).
+    Kapusniak et al., arXiv:2405.14780). Among data the metric is one, so that potential energies
+    accelerate there as they do without it.
 
     Attributes:
         width: w, in units of the root mean squared distance between points of one time.
-        floor: least value of ``1 / g``; the larger it is, the straighter are the paths.
+        floor: of h; far from data g is 1 + 1 / floor, so that a large one leaves paths straight.
         points: most data points kept as centres, evenly from all times.
 
     Raises:
@@ -35,7 +36,7 @@ class DataDensity:
     """
 
     width: float = 0.2
-    floor: float = 0.3
+    floor: float = 1.0
     points: int = 600
 
     def __post_init__(self) -> None:
@@ -60,7 +61,7 @@ class DataDensity:
             return torch.exp(-0.5 * squared).mean(1)
 
         level = float(kernel_mean(chosen).mean())
-        return lambda x: 1 / (self.floor + kernel_mean(x) / level)
+        return lambda x: (self.floor + 1) / (self.floor + kernel_mean(x) / level)
 
     def __call__(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch"]:
         """Not before ``fitted``.

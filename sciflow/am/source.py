@@ -126,11 +126,31 @@ class CoupledSnapshots:
         self._left, self._right = torch.cat(lefts), torch.cat(rights)
         self._start = torch.cat([c.start for c in couplings])
         self._end = torch.cat([c.end for c in couplings])
+        self._index([c.chance for c in couplings])
+
+    def _index(self, chances: list[Tensor]) -> None:
+        """Make the pairs of each interval, with these chances, quick to draw."""
         # Interval k fills (k, k + 1] of one running sum: one search finds interval and pair.
-        self._cumulative = torch.cat([k + c.chance.cumsum(0) for k, c in enumerate(couplings)])
-        ends = torch.tensor([len(c.chance) for c in couplings]).cumsum(0) - 1
+        self._cumulative = torch.cat([k + chance.cumsum(0) for k, chance in enumerate(chances)])
+        ends = torch.tensor([len(chance) for chance in chances]).cumsum(0) - 1
         self._last_pair = ends
         self._first_pair = torch.cat([torch.zeros(1, dtype=torch.int64), ends[:-1] + 1])
+
+    def with_pairs(self, pairs: list[tuple[Tensor, Tensor]]) -> CoupledSnapshots:
+        """The same snapshots joined by other pairs, which need not be samples of theirs.
+
+        Args:
+            pairs: for each interval the points before and after, (n, d) each, equally likely.
+        """
+        other = copy.copy(self)
+        sizes, n = sum(self._sizes), [len(before) for before, _ in pairs]
+        points = [side for both in zip(*pairs, strict=True) for side in both]
+        other._x = torch.cat([self._x[:sizes], *points])
+        other._left = sizes + torch.arange(sum(n))
+        other._right = other._left + sum(n)
+        other._start = other._end = torch.ones(sum(n), dtype=torch.float64)
+        other._index([torch.full((k,), 1 / k, dtype=torch.float64) for k in n])
+        return other
 
     @property
     def first(self) -> Float[Tensor, "n dim"]:
@@ -183,7 +203,7 @@ class CoupledSnapshots:
         pair = torch.minimum(pair, self._last_pair[interval])
         pair = torch.maximum(pair, self._first_pair[interval])
         first = (uniform(n) * self._sizes[0]).long()
-        last = len(self._x) - 1 - (uniform(n) * self._sizes[-1]).long()
+        last = sum(self._sizes) - 1 - (uniform(n) * self._sizes[-1]).long()
         noise = torch.randn(
             n, self._x.shape[1], generator=generator, device=generator.device, dtype=torch.float64
         )

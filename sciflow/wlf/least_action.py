@@ -73,6 +73,7 @@ def minimise_action(
         settings: of the fit that the path is for; ``path_lr`` is its learning rate.
     """
     lr = settings.lr if settings.path_lr is None else settings.path_lr
+    path.requires_grad_(True)
     stage = replace(settings, steps=steps, lr=lr, out=None, resume=False)
     result = stage.trainer().fit(PathAction(path), source)
     if result.interrupted:  # half a path is no path to fit a potential to

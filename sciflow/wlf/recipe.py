@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sciflow.am import ActionPotential, Lagrangian
@@ -11,10 +11,11 @@ from sciflow.am.lagrangians import Potential, find_lagrangian
 from sciflow.am.objective import ActionMatching
 from sciflow.am.path import Bend, ConditionalPath
 from sciflow.am.recipe import FitOptions as ActionMatchingOptions
-from sciflow.am.recipe import prepare, train
+from sciflow.am.recipe import Problem, prepare, train
 from sciflow.train import ParamGroup, Snapshots
 from sciflow.wlf.least_action import minimise_action
 from sciflow.wlf.objective import WassersteinLagrangianFlow
+from sciflow.wlf.rectify import rectified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,10 @@ class FitOptions(ActionMatchingOptions):
     """Width of the hidden layers of the path."""
     path_depth: int = 3
     """Number of hidden layers of the path."""
+    rectify: int = 0
+    """How often partners are found anew, by the flow fitted so far, before it is fitted again. One
+    round pays in many dimensions, where optimal partners among samples are far from those of the
+    populations. Not with growth, nor in the game."""
     inner_moves: int = 0
     """Moves of path points up the Hamiltonian before the potential sees them, in the game; more
     than 0 needs the estimator "dual"."""
@@ -91,6 +96,10 @@ def fit(
         raise ValueError("the game knows no metric: use path='least-action'")
     if settings.inner_moves and settings.path != "learned":
         raise ValueError("inner_moves belong to the game: use path='learned'")
+    if settings.rectify < 0:
+        raise ValueError(f"rectify must not be negative; got {settings.rectify}")
+    if settings.rectify and (row.growth_penalty is not None or settings.path == "learned"):
+        raise ValueError("rectify needs a flow without growth, and not path='learned'")
     problem = prepare(snapshots, hold_out, settings, row)
     inner, model, times = problem.lagrangian, problem.model, problem.source.times
     bend = None
@@ -111,7 +120,17 @@ def fit(
         lr = 3e-5 if settings.path_lr is None else settings.path_lr
         players = [ParamGroup("model"), ParamGroup("path", lr=lr, maximize=True)]
         return train(problem, game, settings, players)
-    if bend is not None:
-        minimise_action(path, problem.source, settings.path_steps, settings)
-    objective = ActionMatching(model, inner, path, settings.estimator, times=times)
-    return train(problem, objective, settings, "adam")
+
+    def stage(problem: Problem, settings: FitOptions) -> ActionPotential:
+        if bend is not None:
+            minimise_action(path, problem.source, settings.path_steps, settings)
+        objective = ActionMatching(problem.model, inner, path, settings.estimator, times=times)
+        return train(problem, objective, settings, "adam")
+
+    for _ in range(settings.rectify):
+        model = stage(problem, replace(settings, out=None, resume=False))
+        if model.interrupted:
+            return model
+        source = rectified(model, problem.source, problem.snapshots, settings.seed)
+        problem = replace(problem, source=source, model=model)
+    return stage(problem, settings)
