@@ -72,7 +72,7 @@ def minimise_action(
         steps: number of updates.
         settings: of the fit that the path is for; ``path_lr`` is its learning rate.
     """
-    lr = settings.lr if settings.path_lr is None else settings.path_lr
+    lr = 5e-3 if settings.path_lr is None else settings.path_lr
     path.requires_grad_(True)
     stage = replace(settings, steps=steps, lr=lr, out=None, resume=False)
     result = stage.trainer().fit(PathAction(path), source)

@@ -29,8 +29,8 @@ class FitOptions(ActionMatchingOptions):
     path_steps: int = 1000
     """Updates of the path where its action is minimised, before the potential is fitted."""
     path_lr: float | None = None
-    """Learning rate of the path: None takes that of the potential where the action is minimised,
-    and 3e-5 in the game, where the potential has to follow the path."""
+    """Learning rate of the path: None takes 5e-3 where the action is minimised, and 3e-5 in the
+    game, where the potential has to follow the path."""
     path_width: int = 64
     """Width of the hidden layers of the path."""
     path_depth: int = 3
