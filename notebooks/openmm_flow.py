@@ -65,7 +65,7 @@ start = torch.tensor([-0.1, 0.0, 0.0], dtype=torch.float64)
 model = nct.fit_energy(
     potential, 3, MASS, THERMAL, units="md", start=start, temper=10.0, couplings=0, steps=STEPS
 )
-folder = export(model, "openmm-model", ["sample", "log_prob", "energy"], compile=COMPILE)
+folder = export(model, "runs/openmm", ["sample", "log_prob", "energy"], compile=COMPILE)
 
 grid = np.linspace(-0.2, 0.2, 2001)
 exact = np.exp(-along(grid) / THERMAL)

@@ -142,7 +142,7 @@ def _merged(a: Any, b: Any, graph: fx.Graph, size: fx.Node) -> Any:
         return type(a)(_merged(x, y, graph, size) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict):
         return {key: _merged(x, b[key], graph, size) for key, x in a.items()}
-    if isinstance(a, fx.Node) or a == b:
+    if isinstance(a, fx.Node) or a == b or (a != a and b != b):  # nan is not itself
         return a
     if isinstance(a, int) and isinstance(b, int):
         factor, rest = divmod(b - a, _SIZES[1] - _SIZES[0])
