@@ -44,8 +44,8 @@ class ForecastLoop(nn.Module):
         def step(y: Tensor, around: Tensor, tau: Tensor, h: Tensor) -> Tensors:
             here = around.expand(members, -1, -1)
 
-            def slopes(s: Tensor, leaves: list[Tensor]) -> list[Tensor]:
-                return [network.slope(s.to(leaves[0]), leaves[0], here)[1]]
+            def slopes(s: float | Tensor, leaves: list[Tensor]) -> list[Tensor]:
+                return [network.slope(torch.as_tensor(s).to(leaves[0]), leaves[0], here)[1]]
 
             leaves = [y.transpose(0, 1)]
             (end,) = rk_step(slopes, TABLEAUS[METHOD], tau, h, leaves, None).y1
