@@ -73,6 +73,10 @@ def flow(**options):
     return shaken(cnf.ContinuousFlow(cnf.VelocityMLP(2, width=4, depth=1), **options))
 
 
+def conditional():
+    return shaken(cnf.ContinuousFlow(cnf.VelocityMLP(2, width=4, depth=1, n_context=1)))
+
+
 def periodic():
     field = cnf.VelocityMLP(2, width=4, depth=1, periodic=[1], harmonics=1)
     return shaken(cnf.ContinuousFlow(field, periods={1: 3.0}, scale=2.0, shift=0.5))
@@ -108,6 +112,7 @@ def helium():
 MODELS = {
     "CanonicalTransformation": (affine, {}),
     "ContinuousFlow": (flow, {"kT": 2.0, "maps": ("to_latent", "velocity", "energy")}),
+    "ContinuousFlow-context": (conditional, {"maps": ("to_latent",)}),
     "ContinuousFlow-periodic": (periodic, {"maps": ("to_latent", "log_prob", "sample")}),
     "ContinuousFlow-particles": (particles, {"maps": ("log_prob",)}),
     "ActionPotential": (action, {}),
@@ -129,10 +134,7 @@ SLOW = {
         {},
     ),
     "ContinuousFlow-all": (flow, {"kT": 2.0}),
-    "ContinuousFlow-context": (
-        lambda: shaken(cnf.ContinuousFlow(cnf.VelocityMLP(2, width=4, depth=1, n_context=1))),
-        {},
-    ),
+    "ContinuousFlow-context-all": (conditional, {}),
     "ContinuousFlow-particles-all": (particles, {}),
     "ContinuousFlow-periodic-all": (periodic, {}),
     "ContinuousFlow-own-field": (lambda: cnf.ContinuousFlow(Swirl()), {}),
@@ -260,9 +262,10 @@ def inputs_of(record, n):
 def round_trip(folder, make, settings):
     model = make()
     before = copy.deepcopy(model.state_dict())
+    trained = [x.requires_grad for x in model.parameters()]
     export(model, folder, compile=False, **settings)
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
-    assert all(x.requires_grad for x in model.parameters())
+    assert [x.requires_grad for x in model.parameters()] == trained
     records = read(folder).maps
     cases = {f"{name}:{n}": inputs_of(r, n) for name, r in records.items() for n in BATCHES}
     torch.save(cases, folder / "cases.pt")
