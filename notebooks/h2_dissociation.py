@@ -79,8 +79,9 @@ plt.show()
 # %% [markdown]
 # ## Lithium hydride, its dipole and its forces
 #
-# The measured dipole is 5.88 debye, 2.31 e bohr. At the minimum of the energy the forces vanish.
-# They come with finite variance: the bare force of an electron at a nucleus has none.
+# The measured dipole is 5.88 debye, 2.31 e bohr, from hydrogen to lithium. At the minimum of the
+# energy the forces vanish. They come with finite variance: the bare force of an electron at a
+# nucleus has none.
 
 # %%
 hydride = wqmc.fit("LiH", **(SIZES if FAST else SIZES | {"steps": 1000}))

@@ -38,8 +38,8 @@ NU = 0.2 if FAST else 0.045
 # Statistics are kept at even steps of $\tau = \ln(k_0/k)$.
 #
 # On the left the energy spreads to small scales and then fades. On the right is $C_{\varepsilon2}$
-# along the decay: an engineer's model has a flat line there. It starts below one, since the field
-# first builds its small scales.
+# along the decay: an engineer's model has a flat line there. It starts low, where the field still
+# builds its small scales.
 
 # %%
 spectrum = turbulence.PeakedSpectrum(peak=3.7)
