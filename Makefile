@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-EXTRAS := dev,cell,log,bench
+EXTRAS := dev,cell,md,log,bench
 # Processes that share the tests.
 JOBS ?= 2
 

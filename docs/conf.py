@@ -18,7 +18,7 @@ myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # the tests run them; pictures come with `make notebooks`
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
-exclude_patterns = ["_build", "conf.py"]
+exclude_patterns = ["_build", "conf.py", "pictures"]
 
 html_theme = "furo"
 html_title = "sciflow"

@@ -1,9 +1,10 @@
 """Slow modes of alanine dipeptide from unordered frames, beside PCA and TICA.
 
-Trains on runs 0-89 of the data set `alanine-dipeptide` for less than a minute, scores runs 90-99,
-and writes figures, the model, and structures along the two slowest modes:
-
+Launch:
     SCIFLOW_DATA=folder-of-data python examples/alanine_dipeptide.py out
+
+It trains on runs 0-89 of the data set `alanine-dipeptide` for less than a minute, scores runs
+90-99, and writes figures, the model, and structures along the two slowest modes.
 """
 
 import math

@@ -98,7 +98,8 @@ for k, ax in enumerate(axes):
 #
 # ## The surface
 #
-# Samples of the model against the frames it was fitted to.
+# Samples of the model against the frames it was fitted to: the same basins, at the same depths
+# within the noise of the frames.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.7), layout="constrained")

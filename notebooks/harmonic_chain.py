@@ -37,6 +37,9 @@ N = 8 if FAST else 32
 # The linear map starts from the Hessian at the minimum; the networks around it start at the
 # identity, and here have nothing to add. With `strict=True` momenta are those of independent
 # oscillators, and the bound on the free energy is one of the whole phase space.
+#
+# In the plots below the learned frequencies lie on the exact ones, and the modes are standing
+# waves: half a wave along the chain for the slowest, one half more for each next.
 
 # %%
 chain = HarmonicChain(N)

@@ -54,6 +54,9 @@ plt.show()
 # Unbalanced transport: cells move along the gradient of a potential, and multiply where it is
 # high. The growth penalty says how far a cell travels at most before it is cheaper to die here
 # and be born there, $\pi / \sqrt{\lambda}$: with 1.0 that is 3, across all the data.
+#
+# In the plots: paths fork as the cells do, arrows run along them, and growth is high on one
+# branch and near zero on the other.
 
 # %%
 options = {"steps": STEPS, "progress": False}
@@ -121,7 +124,8 @@ print(f"without growth {energy_distance(still, end):.4f}")
 # ## A day that the model was not shown
 #
 # The honest question. One day is left out, scaler and all, and predicted from the day before;
-# beside it stand a perfect prediction (the floor) and what needs no training.
+# beside it stand a perfect prediction (the floor) and what needs no training. In the plot a
+# bar that ends at the black line, the floor, cannot be told from the hidden cells.
 
 # %%
 scores = wlf.evaluate(

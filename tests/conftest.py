@@ -47,6 +47,18 @@ def data_dir() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def guide_code():
+    """The Python under a heading of docs/extending.md, as it stands there."""
+    guide = Path(__file__).parents[1] / "docs" / "extending.md"
+
+    def code(heading: str) -> str:
+        section = guide.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+        return section.partition("```python\n")[2].partition("```")[0]
+
+    return code
+
+
 @pytest.fixture
 def unchecked():
     """No run-time check of annotations: the test is to meet the error a user would meet."""

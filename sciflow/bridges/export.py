@@ -43,13 +43,14 @@ def export(
     """Write maps of a model as programs with a dynamic batch, and what they are as JSON.
 
     Maps, where the model has them (`EXPORTERS`): ``to_latent``, ``to_physical``, ``sample``,
-    ``log_prob``, ``velocity``, ``collective_variables``, ``energy`` (with forces), and for action
-    matching ``potential`` and ``growth``. They keep the device and dtype of the model's
-    parameters. A continuous flow takes constant steps, as few as ``tolerance`` allows; the
-    metadata tell their number and the measured error.
+    ``log_prob``, ``velocity``, ``collective_variables``, ``energy`` (with forces); for action
+    matching also ``potential`` and ``growth``; ``forecast`` of turbulence; ``log_psi`` and
+    ``local_energy`` of wave functions. They keep the device and dtype of the model's parameters.
+    A continuous flow takes constant steps, as few as ``tolerance`` allows; the metadata tell
+    their number and the measured error.
 
     Args:
-        model: a model of `sciflow.nct`, `cnf`, `am` or `wlf`, or a `ModeBias`.
+        model: a model of any door, or a `ModeBias`.
         folder: folder to write; what it holds of the same names is replaced.
         maps: names of the maps to write; all by default.
         units: "md" (nm, kJ/mol), "metal" (angstrom, eV), "real" (angstrom, kcal/mol), "electron"

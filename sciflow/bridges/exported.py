@@ -48,8 +48,8 @@ class ExportedMap:
                 expected = ", ".join(map(str, ["B", *shape]))
                 raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({expected})")
             placed.append(x.detach().to(self._device, self._dtype))
-        out = self.unchecked(*placed)
-        return tuple(out)
+        with torch.no_grad():
+            return tuple(self.unchecked(*placed))
 
 
 class Exported:

@@ -17,10 +17,14 @@ from sciflow.am import ActionPotential
 from sciflow.bridges.bias import ModeBias
 from sciflow.bridges.canonical_maps import bias_maps, canonical_maps
 from sciflow.bridges.flow_maps import flow_maps
+from sciflow.bridges.forecast_maps import forecast_maps
 from sciflow.bridges.maps import Map, Parts, Settings, Tensors, normal
+from sciflow.bridges.wave_maps import wave_maps
 from sciflow.cnf import ContinuousFlow
 from sciflow.nct import CanonicalTransformation
 from sciflow.shapes import Tensor
+from sciflow.turbulence import Forecaster
+from sciflow.wqmc import Wavefunction
 
 
 def action_maps(model: ActionPotential, settings: Settings) -> Parts:
@@ -44,7 +48,9 @@ EXPORTERS: dict[type[nn.Module], Callable[[Any, Settings], Parts]] = {
     ActionPotential: action_maps,
     CanonicalTransformation: canonical_maps,
     ContinuousFlow: flow_maps,
+    Forecaster: forecast_maps,
     ModeBias: bias_maps,
+    Wavefunction: wave_maps,
 }
 
 

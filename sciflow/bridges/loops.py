@@ -142,7 +142,7 @@ class FlowLoop(nn.Module):
             total = change + out[1] if self.density else change.clone()
             return [out[0], total, y.clone()]
 
-        end, change, before = _scan(
+        end, change, before = scan(
             body,
             [y, torch.zeros_like(y[:, 0])],
             [self.starts, self.lengths],
@@ -175,7 +175,7 @@ class FlowLoop(nn.Module):
         steps = [before.flip(0), self.starts.flip(0), self.lengths.flip(0)]
         # The compiler of torch 2.13 stumbles over a loop with one output.
         idle = torch.zeros_like(pull[:, 0])
-        return _scan(body, [pull, idle], steps, (*context, *back.weights))[0]
+        return scan(body, [pull, idle], steps, (*context, *back.weights))[0]
 
 
 class FlowMap(nn.Module):
@@ -221,12 +221,23 @@ class FlowEnergy(FlowMap):
         return energy, forces
 
 
-def _scan(
+def scan(
     body: Callable[..., list[Tensor]],
     start: list[Tensor],
     steps: list[Tensor],
     rest: Tensors,
 ) -> Tensors:
+    """A loop of ``body(*state, *step, size, *rest)``, which gives the state and what to keep.
+
+    Args:
+        body: gives nothing back that shares memory with what it was given.
+        start: state (B, ...) before the first step.
+        steps: what differs from step to step, stacked.
+        rest: what is the same at each step.
+
+    Returns:
+        the state after the last step, and what was kept, stacked.
+    """
     from torch._higher_order_ops.scan import scan_op
 
     # The compiler finds the size of the batch among the inputs of the loop, or not at all.

@@ -8,6 +8,7 @@ the numbers that differ between the two graphs become expressions of the size.
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +58,11 @@ def trace(
     """
     module = function.module if isinstance(function, Later) else traced(function, example)
     inputs, batch = example(_SIZES[0]), Dim("batch")
-    shapes = tuple({0: batch} for _ in inputs)
+    # Inputs behind a star are one tuple for torch.export.
+    bound = inspect.signature(module.forward).bind(*inputs).arguments.values()
+    shapes = tuple(
+        tuple({0: batch} for _ in x) if isinstance(x, tuple) else {0: batch} for x in bound
+    )
     return torch.export.export(module, inputs, dynamic_shapes=shapes)
 
 
@@ -142,7 +147,7 @@ def _merged(a: Any, b: Any, graph: fx.Graph, size: fx.Node) -> Any:
         return type(a)(_merged(x, y, graph, size) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict):
         return {key: _merged(x, b[key], graph, size) for key, x in a.items()}
-    if isinstance(a, fx.Node) or a == b:
+    if isinstance(a, fx.Node) or a == b or (a != a and b != b):  # nan is not itself
         return a
     if isinstance(a, int) and isinstance(b, int):
         factor, rest = divmod(b - a, _SIZES[1] - _SIZES[0])

@@ -21,12 +21,13 @@ def export_model() -> type:
         """
 
         model: Annotated[Path, Positional, tyro.conf.arg(metavar="MODEL")]
-        """Model file that nct, cnf, am or wlf wrote: .safetensors."""
+        """Model file that any of the modules wrote: .safetensors."""
         out: Annotated[Path, Positional, tyro.conf.arg(metavar="OUT")]
         """Folder to write."""
         maps: tuple[str, ...] = ()
         """Maps to write: to_latent, to_physical, sample, log_prob, velocity, energy,
-        collective_variables, potential, growth; all that the model has by default."""
+        collective_variables, potential, growth, forecast, log_psi, local_energy; all that the
+        model has by default."""
         units: Literal["md", "metal", "real", "electron", "reduced"] | None = None
         """Units of the model's numbers: md (nm, kJ/mol), metal (angstrom, eV), real (angstrom,
         kcal/mol), electron (bohr, hartree), reduced (none); its own by default."""

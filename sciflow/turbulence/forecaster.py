@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from sciflow.turbulence.knowledge import Seen, numbers, seen
 from sciflow.turbulence.model import DecayODE, tau_grid
 
 # Fall of ln k beyond which no forecast goes: five decades of energy and more.
-_TAU_MAX = 14.0
+TAU_MAX = 14.0
 # tau at which Reynolds numbers are compared with those of the training; the usual C_eps2.
 _MIDDLE, _USUAL = 0.5, 1.75
 # Of a 90 % band of a normal error.
@@ -167,7 +168,7 @@ class Forecaster(nn.Module):
         M = self.model.members
         far = float(wanted.detach().max())
         # A power law of exponent 1.5 falls this far; what decays faster is solved once more.
-        end = min(_TAU_MAX, 1.5 * math.log1p(far / 1.5) + 0.5)
+        end = min(TAU_MAX, 1.5 * math.log1p(far / 1.5) + 0.5)
         here = around.expand(M, -1, -1)
         z = self.model.encode(name, here, known.expand(M, -1, -1))
         while True:
@@ -175,14 +176,30 @@ class Forecaster(nn.Module):
             y = self.model(tau, here, z)
             if bool((y[-1, ..., 1].amin(0) >= wanted[-1]).all()):
                 break
-            if end >= _TAU_MAX:
+            if end >= TAU_MAX:
                 raise DataError(
-                    f"t reaches beyond the fall of k by exp(-{_TAU_MAX:g}), where no forecast goes"
+                    f"t reaches beyond the fall of k by exp(-{TAU_MAX:g}), where no forecast goes"
                 )
-            end = min(_TAU_MAX, end + 2.0)
+            end = min(TAU_MAX, end + 2.0)
+        return self.read_off(t, wanted, tau, y, k, eps, nu, start)
+
+    def read_off(
+        self,
+        t: Float[Tensor, "time *one_or_batch"],
+        wanted: Float[Tensor, "time batch"],
+        tau: Float[Tensor, " steps"],
+        y: Float[Tensor, "steps members batch state"],
+        k: Float[Tensor, " batch"],
+        eps: Float[Tensor, " batch"],
+        nu: Float[Tensor, " batch"],
+        start: Seen,
+    ) -> Forecast:
+        """The forecast at times ``wanted``, in units of k_0/eps_0, from a solve along ``tau``."""
+        name, around, _ = start
+        here = around.expand(self.model.members, -1, -1)
         fallen, rise, C2 = _at_times(self.model, tau, y, here, wanted)
         mean_tau, g = fallen.mean(1), rise.mean(1)
-        middle = int(torch.searchsorted(tau, _MIDDLE))
+        middle = bisect_left(tau.tolist(), _MIDDLE)
         reynolds = around[:, 0] - 2 * tau[middle] - y[middle, ..., 0].mean(0)
         sigma_e, sigma_k = self.deviation(
             name, reynolds, mean_tau, g, _spread(rise), _spread(fallen)
@@ -280,7 +297,14 @@ def _at_times(
     Both are known with their derivatives at every step: d tau / d theta = exp(tau + ln eps/eps_0)
     and d ln eps / d tau = -C2. Over ln(theta + c) a power law is nearly straight.
     """
-    C2 = torch.stack([model.slope(s, row, around)[0] for s, row in zip(tau, y, strict=True)])
+    steps, members, batch, width = y.shape
+    # All steps at once, as one long batch.
+    C2 = model.slope(
+        tau.repeat_interleave(batch),
+        y.transpose(0, 1).reshape(members, steps * batch, width),
+        around.repeat(1, steps, 1),
+    )[0]
+    C2 = C2.reshape(members, steps, batch).transpose(0, 1)
     g, theta = y[..., 0], y[..., 1]
     soft = 1.0
     x = (theta + soft).log()

@@ -17,6 +17,8 @@ from sciflow.turbulence.features import ENCODERS, scaled
 _LASTING = 0.4
 # Fastest relaxation of a memory variable, per unit of tau: the grid of tau resolves it.
 _FASTEST = 8.0
+#: Of the steps along tau.
+METHOD = "heun"
 
 
 class MemberMLP(nn.Module):
@@ -129,11 +131,11 @@ class DecayODE(nn.Module):
     def slope(
         self, tau: Tensor, y: Tensor, around: Tensor
     ) -> tuple[Float[Tensor, "members batch"], Float[Tensor, "members batch state"]]:
-        """C2 and dy/dtau of the state y = (ln eps/eps_0, theta, z...) at ``tau``."""
+        """C2 and dy/dtau of the state y = (ln eps/eps_0, theta, z...) at ``tau``, () or (B,)."""
         g, z = y[..., 0], y[..., 2:]
         # ln Re_T falls by 2 tau + g, the confinement by 1.5 tau + g, ln(k_max eta) by g / 4.
         along, across = self.exponents.unbind(0)
-        x = around - tau * along - g[..., None] * across
+        x = around - tau[..., None] * along - g[..., None] * across
         out = self.rates(torch.cat([scaled(x), z], -1))
         m = self.memory
         a, b = out[..., :m], out[..., m : 2 * m]
@@ -157,7 +159,7 @@ class DecayODE(nn.Module):
         def field(s: Tensor, y: Tensor) -> Tensor:
             return self.slope(s.to(y), y, around)[1]
 
-        return integrate(field, y0, tau, method="heun", throw=False).y
+        return integrate(field, y0, tau, method=METHOD, throw=False).y
 
 
 def tau_grid(end: float) -> Float[Tensor, " steps"]:

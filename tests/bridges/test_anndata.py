@@ -9,6 +9,8 @@ import torch
 from sciflow import DataError, wlf
 from sciflow.bridges import anndata as bridge
 from sciflow.bridges.embedding import embed_velocity, project_velocity
+from sciflow.bridges.files import write_fit
+from sciflow.data import read_cells
 
 SHORT = {"steps": 10, "width": 8, "depth": 1, "batch_size": 32, "progress": False, "device": "cpu"}
 
@@ -54,6 +56,64 @@ def test_fields_after_a_round_trip(adata, tmp_path):
     assert np.isfinite(entry["history"]["loss"]).all()
     assert entry["metrics"]["action"] == model.action().rollout
     assert entry["version"]
+
+
+def fill(adata):
+    """Put something into every slot of an AnnData, of the kinds that other tools write."""
+    sparse = pytest.importorskip("scipy.sparse")
+    r = np.random.default_rng(5)
+    n, genes = adata.shape
+    adata.raw = adata.copy()
+    adata.layers["counts"] = sparse.csr_matrix(r.poisson(1.0, size=(n, genes)))
+    adata.obsp["connectivities"] = sparse.random(n, n, 0.1, "csr", random_state=0)
+    adata.varp["correlation"] = np.eye(genes)
+    adata.varm["scores"] = r.normal(size=(genes, 2))
+    adata.var["highly_variable"] = r.random(genes) < 0.5
+    adata.obs["leiden"] = adata.obs["day"].astype(str).astype("category")
+    adata.uns["pca"] = {"variance": r.random(4), "params": {"zero_center": True, "use": "X"}}
+    adata.uns["leiden_colors"] = np.array(["#1f77b4", "#ff7f0e", "#279e68"])
+    return adata
+
+
+def contents(path):
+    """Every array of an h5ad file, by its place."""
+    found = {}
+
+    def visit(name, thing):
+        if hasattr(thing, "shape"):
+            found[name] = thing[()]
+
+    with pytest.importorskip("h5py").File(path) as file:
+        file.visititems(visit)
+    return found
+
+
+@pytest.mark.parametrize("how", ["memory", "file"])
+def test_a_round_trip_keeps_every_key(adata, tmp_path, how):
+    """What was in a file is there afterwards, value by value, and what a fit adds beside it."""
+    before, after = tmp_path / "before.h5ad", tmp_path / "after.h5ad"
+    fill(adata).write_h5ad(before)
+    if how == "memory":
+        read = pytest.importorskip("anndata").read_h5ad(before)
+        bridge.fit(read, **SHORT)
+        read.write_h5ad(after)
+    else:
+        cells = read_cells(before)
+        write_fit(cells, wlf.fit(cells.snapshots(), **SHORT), after, {})
+    old, new = contents(before), contents(after)
+    assert len(old) > 25 and "raw/var/_index" in old
+    for name, value in old.items():
+        np.testing.assert_array_equal(new[name], value, err_msg=name)
+    added = {name for name in new if name not in old and not name.startswith("uns/sciflow/")}
+    assert added == {
+        "obsm/velocity_pca", "layers/velocity", "obs/growth_rate", "obs/sciflow_potential"
+    }  # fmt: skip
+    again = tmp_path / "again.h5ad"
+    pytest.importorskip("anndata").read_h5ad(after).write_h5ad(again)
+    twice = contents(again)
+    assert set(twice) == set(new)
+    for name, value in new.items():
+        np.testing.assert_array_equal(twice[name], value, err_msg=name)
 
 
 def test_is_the_fit_of_the_door(adata):

@@ -53,7 +53,6 @@ def test_package(folder, cluster):
     np.testing.assert_allclose(state.getForces(asNumpy=True)._value, forces)
 
 
-@pytest.mark.slow
 def test_cpp(folder, tmp_path):
     """The example builds, and prints the energies and forces that Python gets."""
     if shutil.which("cmake") is None:

@@ -1,5 +1,7 @@
 """Every ansatz of the table: antisymmetry, spins, exact cusps, gradients, forward Laplacian."""
 
+from unittest import mock
+
 import pytest
 import torch
 
@@ -154,3 +156,15 @@ def test_saved_and_loaded(ansatz, tmp_path):
     loaded = load(psi.save(tmp_path / "psi.safetensors"))
     assert loaded.molecule == LIH
     assert torch.equal(loaded.to(x)(x)[1], psi(x)[1])
+
+
+def test_a_new_ansatz_is_one_entry(guide_code, tmp_path):
+    """The lines of docs/extending.md, as they stand there."""
+    with mock.patch.dict(ANSAETZE):
+        exec(guide_code("An ansatz"), {"torch": torch})
+        name = list(ANSAETZE)[-1]
+        test_antisymmetric_in_equal_spins_only(name)
+        test_electron_electron_cusp(name, (0, 2), 0.5)
+        test_electron_nucleus_cusp(name, 0)
+        test_forward_laplacian_is_that_of_autograd(name)
+        test_saved_and_loaded(name, tmp_path)

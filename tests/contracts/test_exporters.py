@@ -5,18 +5,21 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
 
-from sciflow import am, cnf, nct
+from sciflow import am, cnf, nct, turbulence, wqmc
 from sciflow.bridges.bias import ModeBias
 from sciflow.bridges.export import export
 from sciflow.bridges.exporters import EXPORTERS
 from sciflow.bridges.metadata import read
+from sciflow.errors import DataError
 from sciflow.nct.latent import Latent
 from sciflow.nct.layers import AffineCoupling, Leapfrog, Linear, SplineCoupling
+from sciflow.turbulence.forecaster import Calibration
+from sciflow.turbulence.model import DecayODE
+from sciflow.wqmc.physics import Coulomb
 
 INFINITE = float("inf")
 BATCHES = (1, 4, 9)
@@ -70,6 +73,10 @@ def flow(**options):
     return shaken(cnf.ContinuousFlow(cnf.VelocityMLP(2, width=4, depth=1), **options))
 
 
+def conditional():
+    return shaken(cnf.ContinuousFlow(cnf.VelocityMLP(2, width=4, depth=1, n_context=1)))
+
+
 def periodic():
     field = cnf.VelocityMLP(2, width=4, depth=1, periodic=[1], harmonics=1)
     return shaken(cnf.ContinuousFlow(field, periods={1: 3.0}, scale=2.0, shift=0.5))
@@ -88,13 +95,29 @@ def bias():
     return ModeBias(affine(), lambda Q: 0.5 * (Q[:, 0] - 0.3).square() + Q[:, 1].cos(), [0, 1])
 
 
+def forecaster():
+    generator = torch.Generator().manual_seed(2)
+    ode = DecayODE(members=2, memory=1, width=4, depth=1, generator=generator)
+    calibration = Calibration({"bare": (1.2, 0.7)}, (1.0, 3.0), {"bare": (0.1, 0.2)})
+    return turbulence.Forecaster(shaken(ode), calibration)
+
+
+def helium():
+    generator = torch.Generator().manual_seed(3)
+    psi = wqmc.FermiNet(wqmc.Molecule("He"), 2, 4, 1, generator=generator)
+    return shaken(psi.double(), 0.05)
+
+
 #: name -> model and settings of its export; a new exporter has a model here.
 MODELS = {
     "CanonicalTransformation": (affine, {}),
     "ContinuousFlow": (flow, {"kT": 2.0, "maps": ("to_latent", "velocity", "energy")}),
+    "ContinuousFlow-context": (conditional, {"maps": ("to_latent",)}),
     "ContinuousFlow-periodic": (periodic, {"maps": ("to_latent", "log_prob", "sample")}),
     "ContinuousFlow-particles": (particles, {"maps": ("log_prob",)}),
     "ActionPotential": (action, {}),
+    "Forecaster": (forecaster, {}),
+    "Wavefunction-ferminet": (helium, {}),
     "ModeBias": (bias, {}),
 }
 SLOW = {
@@ -102,15 +125,16 @@ SLOW = {
         lambda: canonical(SplineCoupling([INFINITE] * 3, [0, 2], width=8)),
         {},
     ),
+    "Wavefunction-psiformer": (
+        lambda: shaken(wqmc.Psiformer(wqmc.Molecule("LiH"), 2, 8, 1).double(), 0.05),
+        {},
+    ),
     "CanonicalTransformation-shears": (
         lambda: canonical(Leapfrog(3, 1, 4, 1), strict=True),
         {},
     ),
     "ContinuousFlow-all": (flow, {"kT": 2.0}),
-    "ContinuousFlow-context": (
-        lambda: shaken(cnf.ContinuousFlow(cnf.VelocityMLP(2, width=4, depth=1, n_context=1))),
-        {},
-    ),
+    "ContinuousFlow-context-all": (conditional, {}),
     "ContinuousFlow-particles-all": (particles, {}),
     "ContinuousFlow-periodic-all": (periodic, {}),
     "ContinuousFlow-own-field": (lambda: cnf.ContinuousFlow(Swirl()), {}),
@@ -147,6 +171,10 @@ def eager(model, settings):
             "log_prob": lambda q: [model.log_prob(q)],
             "energy": lambda q: energy_of(lambda x: -model.kT * model.log_prob(x), q),
         }
+    if isinstance(model, turbulence.Forecaster):
+        return {"forecast": lambda *starts: forecasts(model, *starts)}
+    if isinstance(model, wqmc.Wavefunction):
+        return {"log_psi": model, "local_energy": lambda x: local_energy(model, x)}
     if isinstance(model, am.ActionPotential):
         return {
             "potential": lambda t, x: [model.potential(t, x)],
@@ -170,6 +198,28 @@ def eager(model, settings):
         "velocity": lambda t, x, *c: [velocity_of(exact, t, x, *c)],
         "energy": lambda x, *c: energy_of(lambda y: -kT * exact.log_prob(y, *c), x),
     }
+
+
+def forecasts(model, k0, eps0, nu, t):
+    """Of each decay by itself, on the grid of tau that it needs."""
+    rows = [
+        model.forecast(float(a), float(b), float(c), [0.0, float(end)])
+        for a, b, c, end in zip(k0, eps0, nu, t, strict=True)
+    ]
+    names = ("k", "eps", "k_low", "k_high", "eps_low", "eps_high", "C2")
+    return [torch.stack([getattr(row, name)[1] for row in rows]) for name in names]
+
+
+def local_energy(psi, x):
+    """By automatic second derivatives, where the exporter has a forward Laplacian."""
+    energies, scores = [], []
+    for walker in x:
+        log = lambda y: psi.log_psi(y.reshape(1, -1, 3))[0]
+        gradient = torch.func.grad(log)(walker.flatten())
+        laplacian = torch.func.hessian(log)(walker.flatten()).trace()
+        energies.append(-0.5 * (laplacian + gradient.square().sum()))
+        scores.append(2 * gradient.reshape(-1, 3))
+    return [torch.stack(energies) + Coulomb(psi.molecule)(x), torch.stack(scores)]
 
 
 def velocity_of(flow, t, x, *context):
@@ -202,18 +252,20 @@ def inputs_of(record, n):
     generator = torch.Generator().manual_seed(n)
     made = []
     for name, shape in record.inputs.items():
-        draw = torch.rand if name == "t" else torch.randn
+        positive = name in ("t", "k0", "eps0", "nu")
+        draw = torch.rand if positive else torch.randn
         x = draw((n, *shape), generator=generator)
-        made.append(0.1 + 0.8 * x if name == "t" else 0.7 * x)
+        made.append(0.1 + 0.8 * x if positive else 0.7 * x)
     return made
 
 
 def round_trip(folder, make, settings):
     model = make()
     before = copy.deepcopy(model.state_dict())
+    trained = [x.requires_grad for x in model.parameters()]
     export(model, folder, compile=False, **settings)
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
-    assert all(x.requires_grad for x in model.parameters())
+    assert [x.requires_grad for x in model.parameters()] == trained
     records = read(folder).maps
     cases = {f"{name}:{n}": inputs_of(r, n) for name, r in records.items() for n in BATCHES}
     torch.save(cases, folder / "cases.pt")
@@ -275,6 +327,19 @@ def test_round_trip_of_more_kinds(name, tmp_path):
     round_trip(tmp_path, make, settings)
 
 
+def test_no_forecast_beyond_its_reach(tmp_path):
+    """Where the forecaster raises an error, its program says that it knows nothing."""
+    model = forecaster()
+    folder = export(model, tmp_path, compile=False)
+    program = torch.export.load(folder / "forecast.pt2").module()
+    one = torch.ones(3)
+    out = program(one, one, 0.02 * one, torch.tensor([1.0, 1e12, -1.0]))
+    for x in out:
+        assert torch.isfinite(x).tolist() == [True, False, False]
+    with pytest.raises(DataError, match="beyond the fall of k"):
+        model.forecast(1.0, 1.0, 0.02, [0.0, 1e12])
+
+
 def test_metadata_are_plain(tmp_path):
     folder = export(action(), tmp_path / "new", ["velocity"], compile=False)
     content = json.loads((folder / "metadata.json").read_text())
@@ -286,13 +351,9 @@ def test_metadata_are_plain(tmp_path):
     assert again["maps"] == content["maps"]
 
 
-def test_a_new_exporter_is_one_entry(tmp_path):
+def test_a_new_exporter_is_one_entry(tmp_path, guide_code):
     """The lines of docs/extending.md, as they stand there."""
     from sciflow.bridges import maps
-
-    guide = Path(__file__).parents[2] / "docs" / "extending.md"
-    section = guide.read_text().partition("## An exporter")[2]
-    code = section.partition("```python\n")[2].partition("```")[0]
 
     class Rotation(torch.nn.Module):
         def __init__(self):
@@ -305,7 +366,7 @@ def test_a_new_exporter_is_one_entry(tmp_path):
 
     names = {"torch": torch, "Rotation": Rotation, "EXPORTERS": EXPORTERS, **vars(maps)}
     try:
-        exec(code, names)
+        exec(guide_code("An exporter"), names)
         model = Rotation()
         export(model, tmp_path, compile=False)
         program = torch.export.load(tmp_path / "to_latent.pt2").module()

@@ -133,6 +133,10 @@ def harmonic(run: Run, **options) -> dict[str, float]:
         potential=lambda t, z: truth.energy(z) / DURATION**2,
         **options,
     )
+    return compare_harmonic(model, truth, run)
+
+
+def compare_harmonic(model, truth: HarmonicTransport, run: Run) -> dict[str, float]:
     eye = torch.eye(run.dim)
 
     def mean(u: float) -> Tensor:
@@ -357,6 +361,16 @@ def test_closed_form(name):
     # A velocity that jumps at the snapshots takes longer to learn.
     steps = 2000 if name == "smooth-mean" else 500
     check(CASES[name](Run(steps=steps, n=1024)), _LOOSE, name)
+
+
+def test_a_new_lagrangian_is_a_few_lines(guide_code):
+    """The lines of docs/extending.md, as they stand there: a spring of unit stiffness."""
+    run = Run(steps=500, n=1024)
+    ends, x, y = gaussians(run)
+    names = {"Lagrangian": Lagrangian, "wlf": run, "snapshots": Snapshots([x, y], TIMES)}
+    exec(guide_code("A Lagrangian"), names)
+    truth = HarmonicTransport(ends, DURATION)
+    check(compare_harmonic(names["model"], truth, run), _LOOSE, "spring of the guide")
 
 
 @pytest.mark.slow

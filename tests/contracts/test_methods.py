@@ -11,7 +11,7 @@ import torch
 
 import sciflow
 from sciflow.integrators import SDE_METHODS, TABLEAUS, Brownian, BrownianWithArea
-from sciflow.integrators.tableaus import Rosenbrock
+from sciflow.integrators.tableaus import Rosenbrock, Tableau
 
 METHODS = sorted(TABLEAUS)
 STIFF = sorted(name for name in TABLEAUS if isinstance(TABLEAUS[name], Rosenbrock))
@@ -168,6 +168,17 @@ def test_observed_order(method):
         errors.append(float((y - exact).abs().max()))
     assert errors[-1] > 1e-12  # above rounding
     assert limit_of_slopes(errors) == pytest.approx(order, abs=0.2)
+
+
+def test_a_new_method_is_one_entry(guide_code, monkeypatch):
+    """The line of docs/extending.md, as it stands there."""
+    names = {"Tableau": Tableau}
+    for name, tableau in eval(f"{{{guide_code('A Runge-Kutta method')}}}", names).items():
+        monkeypatch.setitem(TABLEAUS, name, tableau)
+        test_order_conditions(name)
+        test_observed_order(name)
+        test_states_of_any_structure(name)
+        test_gradients_against_central_differences(name)
 
 
 @pytest.mark.parametrize("method", METHODS)
