@@ -17,6 +17,8 @@ BENCHMARKS = {
     "single_cell": "benchmarks.single_cell",
     "turbulence": "benchmarks.turbulence",
     "wqmc": "benchmarks.wqmc",
+    "wqmc-metrics": "benchmarks.wqmc_metrics",
+    "wqmc-peer": "benchmarks.wqmc_peer",
 }
 
 

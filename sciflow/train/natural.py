@@ -184,14 +184,23 @@ class Spring(NaturalUpdate):
         n = len(rows)
         before = rows.new_zeros(rows.shape[1]) if self.last is None else self.last
         before = self.momentum * before.to(rows)
-        # The Gram matrix is small, and its small eigenvalues matter: double precision.
-        gram = (rows @ rows.mT).double()
-        gram.diagonal().add_(self.damping)
-        gram += 1.0 / n  # rows are centred: this fixes their null direction
         target = -residual / n**0.5 - (rows @ before).double()
-        solved = torch.cholesky_solve(target[:, None], torch.linalg.cholesky(gram))[:, 0]
+        solved = torch.cholesky_solve(target[:, None], self._factor(rows))[:, 0]
         self.last = before + rows.mT @ solved.to(rows)
         return loss_of(direction, self.move(objective, self.last))
+
+    def _factor(self, rows: Float[Tensor, "batch param"]) -> Float[Tensor, "batch batch"]:
+        """Cholesky factor of the damped Gram matrix, in double precision."""
+
+        def factor(gram: Tensor) -> tuple[Tensor, Tensor]:
+            gram.diagonal().add_(self.damping)
+            gram += 1.0 / len(rows)  # rows are centred: this fixes their null direction
+            return torch.linalg.cholesky_ex(gram)
+
+        found, failed = factor((rows @ rows.mT).double())
+        if bool(failed):  # a few huge rows, whose rounding exceeds the damping
+            found, _ = factor(rows.double() @ rows.double().mT)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """The last direction and the number of steps."""

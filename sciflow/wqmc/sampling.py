@@ -52,6 +52,9 @@ class ElectronWalkers(Walkers):
     The exchange swaps an electron of either spin, which no small move does where a bond is
     stretched.
 
+    The moves are not solved by `sciflow.integrate`: a proposal is accepted or not by the ratio of
+    the densities of the step and of its reverse, of which an integrator tells only where it ends.
+
     Args:
         psi: wave function; while it is trained, the walkers follow it.
         n: number of walkers.

@@ -112,6 +112,16 @@ def test_many_parameters_against_a_dense_solve():
         assert (moved - truth).norm() < 1e-10 * truth.norm()
 
 
+def test_rounding_beyond_the_damping_does_not_break_the_gram_matrix():
+    """Rows in single precision so large that their Gram matrix rounds to an indefinite one."""
+    rows = 1e4 * torch.randn(64, 3, generator=torch.Generator().manual_seed(4)).float()
+    gram = (rows @ rows.mT).double()
+    assert float(torch.linalg.eigvalsh(gram + 0.01 * torch.eye(64)).min()) < 0
+    factor = Spring(damping=0.01)._factor(rows).double()
+    truth = rows.double() @ rows.double().mT + 0.01 * torch.eye(64) + 1 / 64
+    assert (factor @ factor.mT - truth).abs().max() < 1e-12 * truth.abs().max()
+
+
 @pytest.mark.parametrize("kind", [DampedFisher, KroneckerFisher])
 def test_a_trained_mean_finds_the_minimum_and_resumes(kind, tmp_path):
     def run(steps, out=None, resume=False):

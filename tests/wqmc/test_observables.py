@@ -1,5 +1,7 @@
 """Dipole moments, forces and densities against quadrature and closed forms."""
 
+import logging
+
 import pytest
 import torch
 
@@ -7,6 +9,8 @@ from sciflow import wqmc
 from sciflow.wqmc import FermiNet, Molecule
 from sciflow.wqmc.observables import density, dipole, nuclear_forces, observables, zero_variance
 from sciflow.wqmc.start import quadrature
+
+logger = logging.getLogger(__name__)
 
 ION = Molecule("H2", [[0, 0, -0.7], [0, 0, 0.9]], charge=1)
 
@@ -99,3 +103,37 @@ def test_forces_of_a_fitted_ion_are_the_slope_of_its_energy():
     assert float(error.max()) < 0.01
     assert abs(float(along[1]) + slope) < 5 * float(error[1]) + 2e-3
     assert abs(float(along[0]) - slope) < 5 * float(error[0]) + 2e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "bond", "basis", "steps"), [("H2", 1.8, "cc-pvqz", 400), ("LiH", 3.5, "cc-pvtz", 800)]
+)
+def test_forces_of_several_electrons_are_the_slope_of_the_energy(name, bond, basis, steps):
+    """dE/dR by finite differences of coupled cluster, which is exact in the basis for H2."""
+    pytest.importorskip("pyscf")
+    from pyscf import cc, gto, scf
+
+    first, second = ("H", "H") if name == "H2" else ("Li", "H")
+
+    def reference(r):
+        atoms = f"{first} 0 0 0; {second} 0 0 {r}"
+        mole = gto.M(atom=atoms, unit="Bohr", basis=basis, verbose=0)
+        return cc.CCSD(scf.RHF(mole).run(conv_tol=1e-11)).run(conv_tol=1e-9).e_tot
+
+    slope = (reference(bond + 0.02) - reference(bond - 0.02)) / 0.04
+    molecule = Molecule(name, [[0, 0, 0], [0, 0, bond]])
+    result = wqmc.fit(molecule, steps=steps, evaluation_batches=4, progress=False, device="cpu")
+    forces = result.observables(batches=64).forces
+    logger.info(
+        "%s at %.2f bohr: forces %+.4f(%.4f) and %+.4f(%.4f), slope of the energy %+.4f",
+        name,
+        bond,
+        *(float(v[i, 2]) for i in range(2) for v in (forces.value, forces.error)),
+        slope,
+    )
+    for force, error, exact in zip(
+        forces.value[:, 2].tolist(), forces.error[:, 2].tolist(), (slope, -slope), strict=True
+    ):
+        assert abs(force - exact) < 4 * error + 3e-3
+    assert (forces.value[:, :2].abs() < 5 * forces.error[:, :2]).all()

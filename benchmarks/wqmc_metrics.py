@@ -1,0 +1,76 @@
+"""The three metrics on beryllium: same start, optimiser, walkers and schedule, 4000 updates.
+
+A small FermiNet by the averaged Fisher matrix, which follows any gradient. Energies are those of
+frozen parameters; "same seconds" gives every metric the CPU time that fisher-rao takes for all its
+updates, and compares the variance of the local energy of the training walkers at that point.
+``SEEDS`` and ``STEPS`` in the environment shorten it.
+"""
+
+import os
+import statistics
+import time
+from typing import Any
+
+from benchmarks.harness import conditions
+from sciflow import wqmc
+
+EXACT, SEEDS, STEPS = -14.667356, (0, 1, 2), 4000
+METRICS = ("fisher-rao", "wasserstein", "joint")
+SETTINGS: dict[str, Any] = {
+    "width": 16, "depth": 1, "determinants": 2, "optimizer": "fisher", "decay": "constant",
+    "moves": 5, "progress": False, "evaluation_walkers": 2, "evaluation_batches": 2,
+}  # fmt: skip
+# Updates whose variances make one figure.
+WINDOW = 200
+
+
+def train(metric: str, seed: int, steps: int, device: str) -> dict[str, Any]:
+    """One fit, its frozen evaluation, and the variances of its training walkers."""
+    start = time.process_time()
+    found = wqmc.fit("Be", metric, seed=seed, steps=steps, device=device, log_every=10, **SETTINGS)
+    seconds = time.process_time() - start
+    frozen = wqmc.evaluate(found.wavefunction, 1024, 32, seed=seed + 2)
+    return {
+        "energy": frozen.energy,
+        "error": frozen.error,
+        "variance": frozen.variance,
+        "cpu_s": seconds,
+        "trace": {name: list(found.history[name]) for name in ("step", "energy", "variance")},
+    }
+
+
+def smoothed(run: dict[str, Any], step: float) -> float:
+    """Median variance of the training walkers in the last updates before ``step``."""
+    trace = run["trace"]
+    window = [
+        v
+        for k, v in zip(trace["step"], trace["variance"], strict=True)
+        if step - WINDOW < k <= step
+    ]
+    return statistics.median(window)
+
+
+def run(device: str = "cpu") -> dict[str, Any]:
+    steps = int(os.environ.get("STEPS", STEPS))
+    seeds = SEEDS[: int(os.environ.get("SEEDS", len(SEEDS)))]
+    runs = {m: [train(m, seed, steps, device) for seed in seeds] for m in METRICS}
+    rows: dict[str, Any] = {}
+    for metric in METRICS:
+        for seed, own, first in zip(seeds, runs[metric], runs["fisher-rao"], strict=True):
+            equal = min(steps, steps * first["cpu_s"] / own["cpu_s"])
+            rows[f"{metric}, seed {seed}"] = {
+                "error [mHa]": 1e3 * (own["energy"] - EXACT),
+                "+-": 1e3 * own["error"],
+                "variance": own["variance"],
+                "of walkers, steps/4": smoothed(own, steps / 4),
+                "steps/2": smoothed(own, steps / 2),
+                "steps": smoothed(own, steps),
+                "same seconds": smoothed(own, equal),
+                "cpu_s": own["cpu_s"],
+            }
+    return {
+        "conditions": conditions(device),
+        "settings": {**SETTINGS, "steps": steps, "seeds": list(seeds)},
+        "runs": runs,
+        "tables": {f"metrics, Be, {steps} updates": rows},
+    }

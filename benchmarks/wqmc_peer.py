@@ -1,0 +1,97 @@
+"""Ground states beside those of DeepQMC: same size of network, same CPU seconds, same evaluation.
+
+DeepQMC needs packages that sciflow's environment does not have; the variable ``DEEPQMC_PYTHON``
+names an interpreter that has them (see `deepqmc_peer`). Both train a Psiformer (width 64, 2
+layers, 4 heads, 4 determinants) on 256 walkers by their default natural gradient; ours a FermiNet
+of the default size besides. Frozen parameters are then evaluated by 1024 fresh walkers with 64
+local energies each, a walker being one block of the error bar. The seconds of DeepQMC are those of
+its training steps alone; ours count everything but the evaluation. ``SEEDS`` in the environment
+shortens it.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import conditions
+from sciflow import DataError, wqmc
+
+# Exact energy [hartree], CPU seconds of the training.
+CASES = {"He": (-2.903724, 60.0), "Be": (-14.667356, 120.0)}
+SEEDS = (0, 1, 2)
+ANSAETZE: dict[str, dict[str, Any]] = {
+    "sciflow, psiformer": {"ansatz": "psiformer", "width": 64, "depth": 2},
+    "sciflow, ferminet": {"ansatz": "ferminet"},
+}
+
+
+def ours(molecule: str, seconds: float, seed: int, device: str, **options: Any) -> dict[str, Any]:
+    """As many updates as the seconds allow, by the cost of some that are thrown away."""
+    options |= {"device": device, "progress": False, "evaluation_walkers": 2}
+    options |= {"evaluation_batches": 2, "seed": seed, "determinants": 4}
+    began = time.process_time()
+    wqmc.fit(molecule, steps=10, **options)
+    middle = time.process_time()
+    wqmc.fit(molecule, steps=40, **options)
+    rate = (time.process_time() - middle - (middle - began)) / 30
+    steps = int((seconds - (middle - began)) / rate) + 10
+    began = time.process_time()
+    found = wqmc.fit(molecule, steps=steps, **options)
+    used = time.process_time() - began
+    frozen = wqmc.evaluate(found.wavefunction, 1024, 64, seed=seed + 2)
+    return {
+        "energy": frozen.energy,
+        "error": frozen.error,
+        "variance": frozen.variance,
+        "steps": steps,
+        "training_cpu_s": used,
+        "with_setup_cpu_s": used,
+        "parameters": sum(p.numel() for p in found.wavefunction.parameters()),
+    }
+
+
+def theirs(python: str, molecule: str, seconds: float, seed: int) -> dict[str, Any]:
+    """The same by DeepQMC, in a process of its own.
+
+    Raises:
+        DataError: it failed; the last lines of its output are in the message.
+    """
+    script = Path(__file__).with_name("deepqmc_peer.py")
+    command = [python, str(script), molecule, str(seconds), str(seed), "kfac"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(f"DeepQMC failed: {done.stderr[-500:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run(device: str = "cpu") -> dict[str, Any]:
+    python = os.environ.get("DEEPQMC_PYTHON")
+    if not python:
+        raise DataError("DEEPQMC_PYTHON is not set: an interpreter with DeepQMC (deepqmc_peer.py)")
+    seeds = SEEDS[: int(os.environ.get("SEEDS", len(SEEDS)))]
+    tables: dict[str, Any] = {}
+    for molecule, (exact, seconds) in CASES.items():
+        runs: dict[str, list[dict[str, Any]]] = {}
+        for seed in seeds:  # in turns, so that a busy hour is everyone's
+            for name, options in ANSAETZE.items():
+                runs.setdefault(name, []).append(ours(molecule, seconds, seed, device, **options))
+            runs.setdefault("DeepQMC 1.2.0, psiformer, KFAC", []).append(
+                theirs(python, molecule, seconds, seed)
+            )
+        rows: dict[str, Any] = {}
+        for name, found in runs.items():
+            errors = [1e3 * (one["energy"] - exact) for one in found]
+            rows[name] = {
+                "error [mHa]": statistics.median(errors),
+                "+-": 1e3 * statistics.median(one["error"] for one in found),
+                "largest": max(errors, key=abs),
+                **{
+                    key: statistics.median(one[key] for one in found) for key in list(found[0])[2:]
+                },
+            }
+        tables[f"{molecule}, {seconds:.0f} CPU seconds, {len(seeds)} seeds"] = rows
+    return {"conditions": conditions(device), "tables": tables}
