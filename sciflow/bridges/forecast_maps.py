@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sciflow.bridges.loops import Piece, scan
+from sciflow.bridges.loops import Piece, Size, scan
 from sciflow.bridges.maps import Map, Parts, Settings, Tensors
 from sciflow.bridges.tracing import Later
 from sciflow.integrators.rungekutta import rk_step
@@ -76,7 +76,7 @@ class ForecastLoop(nn.Module):
         y, around = self.start(k, eps, nu)
 
         def body(
-            y: Tensor, idle: Tensor, tau: Tensor, h: Tensor, size: int, *rest: Tensor
+            y: Tensor, idle: Tensor, tau: Tensor, h: Tensor, size: Size, *rest: Tensor
         ) -> list[Tensor]:
             (end,) = self.step.graph(y, rest[0], tau, h, *rest[1:])
             return [end, idle.clone(), end.clone()]

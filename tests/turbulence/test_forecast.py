@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sciflow import DataError, turbulence
+from sciflow.turbulence.baselines import k_epsilon
 from sciflow.turbulence.features import of_spectrum
 from sciflow.turbulence.forecaster import Calibration, Forecaster
 from sciflow.turbulence.knowledge import knowledge
@@ -188,7 +189,7 @@ def test_without_learned_parts_it_is_a_k_epsilon_model():
     t = torch.linspace(0.0, 20.0, 30, dtype=torch.float64)
     found = plain.forecast(1.0, 1.0, 1e-9, t)
     C2 = 1.6 + 0.4 / (1 + math.exp(-0.3))
-    k, eps = turbulence.baselines.k_epsilon(1.0, 1.0, t, C2)
+    k, eps = k_epsilon(1.0, 1.0, t, C2)
     torch.testing.assert_close(found.eps, eps, rtol=5e-3, atol=0.0)
     torch.testing.assert_close(found.k, k, rtol=5e-3, atol=0.0)
 
