@@ -6,7 +6,7 @@ samples at later times. The second case is a harmonic oscillator, in one dimensi
 field is known exactly: it is the probability current over the density.
 
 Launch:
-    python examples/hydrogen.py --out runs/hydrogen                # a quarter of an hour on a core
+    python examples/hydrogen.py --out runs/hydrogen                # twenty minutes on a core
     python examples/hydrogen.py --case oscillator --out runs/oscillator
     python examples/hydrogen.py --steps 300 --seeds 1 --n 2000     # a quick look
 
