@@ -18,7 +18,8 @@ EXACT, SEEDS, STEPS = -14.667356, (0, 1, 2), 4000
 METRICS = ("fisher-rao", "wasserstein", "joint")
 SETTINGS: dict[str, Any] = {
     "width": 16, "depth": 1, "determinants": 2, "optimizer": "fisher", "decay": "constant",
-    "moves": 5, "progress": False, "evaluation_walkers": 2, "evaluation_batches": 2,
+    "batch_size": 128, "moves": 5,
+    "evaluation_walkers": 2, "evaluation_batches": 2, "progress": False,
 }  # fmt: skip
 # Updates whose variances make one figure.
 WINDOW = 200
@@ -27,7 +28,7 @@ WINDOW = 200
 def train(metric: str, seed: int, steps: int, device: str) -> dict[str, Any]:
     """One fit, its frozen evaluation, and the variances of its training walkers."""
     start = time.process_time()
-    found = wqmc.fit("Be", metric, seed=seed, steps=steps, device=device, log_every=10, **SETTINGS)
+    found = wqmc.fit("Be", metric, seed=seed, steps=steps, device=device, **SETTINGS)
     seconds = time.process_time() - start
     frozen = wqmc.evaluate(found.wavefunction, 1024, 32, seed=seed + 2)
     return {

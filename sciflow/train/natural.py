@@ -60,16 +60,19 @@ class NaturalUpdate:
 
     Args:
         lr: rate at the start.
-        delay: steps after which the rate has halved: lr / (1 + k / delay).
+        delay: steps after which the rate has halved: lr / (1 + k / delay); infinity leaves its
+            decay to the trainer.
         damping: added to the eigenvalues of the metric.
         trust: largest Euclidean length of a step.
 
     Raises:
-        ValueError: a setting that is not positive and finite.
+        ValueError: a setting that is not positive, or, besides ``delay``, not finite.
     """
 
     def __init__(self, lr: float, delay: float, damping: float, trust: float) -> None:
-        for name, value in (("lr", lr), ("delay", delay), ("damping", damping), ("trust", trust)):
+        if not delay > 0:
+            raise ValueError(f"delay must be positive, got {delay}")
+        for name, value in (("lr", lr), ("damping", damping), ("trust", trust)):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
         self.lr, self.delay, self.damping, self.trust = lr, delay, damping, trust

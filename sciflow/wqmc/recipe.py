@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +40,10 @@ class FitOptions(RunOptions):
     Kronecker factors) or "adam"; "auto" takes spring for fisher-rao and fisher otherwise, which
     goes over to kronecker where the network is large."""
     lr: float | None = None
-    """Learning rate at the start; None takes 0.1 (natural gradient, where it also falls as
-    1 / (1 + step / 500)) or 0.002 (adam)."""
-    decay: Literal["linear", "constant"] = "linear"
-    """Factor of the learning rate over the run: "linear" to 0 anneals the noise of the gradient;
-    with "constant" a run can be resumed with more steps."""
+    """Learning rate at the start; None takes 0.1 (natural gradient) or 0.002 (adam)."""
+    decay: Literal["constant", "linear"] = "constant"
+    """Learning rate over the run: with "constant" that of a natural gradient falls as
+    1 / (1 + step / 500), and a run can be resumed with more steps; "linear" to 0 instead."""
     damping: float = 4e-3
     """Added to the eigenvalues of the Fisher matrix of log psi^2."""
     trust: float = 0.3
@@ -240,4 +240,5 @@ def _update(settings: FitOptions, metric: str, size: int) -> tuple[str | Update,
     if name == "fisher" and size > LARGEST:
         name = "kronecker"
     kind = {"spring": Spring, "fisher": DampedFisher, "kronecker": KroneckerFisher}[name]
-    return kind(lr=lr, damping=settings.damping, trust=settings.trust), lr
+    delay = 500.0 if settings.decay == "constant" else math.inf
+    return kind(lr, delay, settings.damping, trust=settings.trust), lr

@@ -79,6 +79,14 @@ def test_the_step_is_bounded_and_the_rate_decays():
         with torch.no_grad():
             objective.model.mean += places[-1]
     assert places[1] == pytest.approx(places[0] / 2) and places[2] == pytest.approx(places[0] / 3)
+    even = Spring(lr=0.01, delay=float("inf"), momentum=0.0, trust=1.0)
+    objective = MeanOf(1.0)
+    norms = []
+    for _ in range(2):
+        norms.append(float(even.step(objective, batch_of(1.0)).metrics["step_norm"]))
+        with torch.no_grad():
+            objective.model.mean += norms[-1]
+    assert norms[1] == pytest.approx(norms[0])
 
 
 def test_many_parameters_against_a_dense_solve():
@@ -142,6 +150,8 @@ def test_bad_settings_are_named():
         Spring(momentum=1.0)
     with pytest.raises(ValueError, match="damping must be positive"):
         DampedFisher(damping=0.0)
+    with pytest.raises(ValueError, match="delay must be positive, got nan"):
+        Spring(delay=float("nan"))
     with pytest.raises(ValueError, match="refresh must be at least 1"):
         DampedFisher(refresh=0)
     with pytest.raises(ValueError, match="take DampedFisher"):

@@ -53,8 +53,8 @@ def test_other_metrics_lower_the_energy(metric):
 
 
 def test_same_seed_same_energy_and_resume(tmp_path):
-    first = wqmc.fit("He", steps=6, decay="constant", **TINY)
-    options = TINY | {"out": tmp_path, "log": "csv", "decay": "constant"}
+    first = wqmc.fit("He", steps=6, **TINY)
+    options = TINY | {"out": tmp_path, "log": "csv"}
     wqmc.fit("He", steps=3, **options)
     second = wqmc.fit("He", steps=6, resume=True, **options)
     assert second.energy == first.energy
