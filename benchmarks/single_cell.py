@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.harness import conditions
 from sciflow import Snapshots, wlf
 from sciflow.am import ActionPotential, Lagrangian
 from sciflow.am.path import Bend, ConditionalPath
@@ -56,7 +57,7 @@ def run(device: str) -> dict:
     seeds = tuple(range(int(os.environ.get("SEEDS", "3"))))
     tables = {"seconds per step of the game, 512 wide, batch 512, 5-D": speed(device)}
     present = [study for study in STUDIES if find(study.dataset) is not None]
-    conditions: dict = {
+    about = conditions(device) | {
         "seeds": list(seeds),
         "not at hand": sorted({study.dataset for study in STUDIES if study not in present}),
     }
@@ -76,11 +77,11 @@ def run(device: str) -> dict:
                 "cpu_s_per_fit": row.seconds,
             }
         settings[study.title] = result.settings
-        conditions[study.title] = {"start": result.rows[0].start, "scaler": result.rows[0].scaler}
+        about[study.title] = {"start": result.rows[0].start, "scaler": result.rows[0].scaler}
     for name in ("simulation-gene", "gaussian-10d"):
         if find(name) is not None:
             tables |= growth(np.loadtxt(path(name), delimiter=",", skiprows=1), name, device)
-    return {"conditions": conditions, "settings": settings, "tables": tables}
+    return {"conditions": about, "settings": settings, "tables": tables}
 
 
 def evaluate(study: Study, seeds: tuple[int, ...], device: str) -> wlf.Evaluation:
