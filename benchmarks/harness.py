@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import platform
 import statistics
 import time
@@ -85,6 +86,11 @@ def short(row: dict[str, float], device: str) -> dict[str, float]:
         "sciflow/this": row["ratio"],
         "of_medians": row["ratio_of_medians"],
     }
+
+
+def seeds(usual: int = 3) -> tuple[int, ...]:
+    """Seeds 0, 1, ... of a benchmark: as many as ``SEEDS`` in the environment says."""
+    return tuple(range(int(os.environ.get("SEEDS", usual))))
 
 
 def _wait(device: str) -> None:

@@ -4,14 +4,13 @@
 are not at hand are named in the result and left out.
 """
 
-import os
 import time
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from benchmarks.harness import conditions
+from benchmarks.harness import conditions, seeds
 from sciflow import Snapshots, wlf
 from sciflow.am import ActionPotential, Lagrangian
 from sciflow.am.path import Bend, ConditionalPath
@@ -54,16 +53,16 @@ STUDIES = (
 def run(device: str) -> dict:
     """Scores of the flow, and of the rows it has to beat."""
     torch.set_num_threads(1)
-    seeds = tuple(range(int(os.environ.get("SEEDS", "3"))))
+    drawn = seeds()
     tables = {"seconds per step of the game, 512 wide, batch 512, 5-D": speed(device)}
     present = [study for study in STUDIES if find(study.dataset) is not None]
     about = conditions(device) | {
-        "seeds": list(seeds),
+        "seeds": list(drawn),
         "not at hand": sorted({study.dataset for study in STUDIES if study not in present}),
     }
     settings = {}
     for study in present:
-        result = evaluate(study, seeds, device)
+        result = evaluate(study, drawn, device)
         for row in result.rows:
             when = "mean" if row.time is None else f"held-out t = {row.time:g}"
             tables.setdefault(f"{study.title}, {when}", {})[row.method] = {
@@ -84,11 +83,11 @@ def run(device: str) -> dict:
     return {"conditions": about, "settings": settings, "tables": tables}
 
 
-def evaluate(study: Study, seeds: tuple[int, ...], device: str) -> wlf.Evaluation:
+def evaluate(study: Study, drawn: tuple[int, ...], device: str) -> wlf.Evaluation:
     """Each interior time left out in turn, predicted from the real cells before it."""
     return wlf.evaluate(
         read_cells(path(study.dataset), n_dims=study.dims).snapshots(),
-        seeds=seeds,
+        seeds=drawn,
         whiten=study.whiten,
         lagrangian=study.lagrangian,
         device=device,

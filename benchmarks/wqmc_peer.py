@@ -17,12 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import conditions
+from benchmarks.harness import conditions, seeds
 from sciflow import DataError, wqmc
 
 # Exact energy [hartree], CPU seconds of the training.
 CASES = {"He": (-2.903724, 60.0), "Be": (-14.667356, 120.0)}
-SEEDS = (0, 1, 2)
 ANSAETZE: dict[str, dict[str, Any]] = {
     "sciflow, psiformer": {"ansatz": "psiformer", "width": 64, "depth": 2},
     "sciflow, ferminet": {"ansatz": "ferminet"},
@@ -58,13 +57,13 @@ def theirs(python: str, molecule: str, seconds: float, seed: int) -> dict[str, A
     """The same by DeepQMC, in a process of its own.
 
     Raises:
-        DataError: it failed; the last lines of its output are in the message.
+        RuntimeError: it failed; the last lines of its output are in the message.
     """
     script = Path(__file__).with_name("deepqmc_peer.py")
     command = [python, str(script), molecule, str(seconds), str(seed), "kfac"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise DataError(f"DeepQMC failed: {done.stderr[-500:]}")
+        raise RuntimeError(f"DeepQMC failed: {done.stderr[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -72,11 +71,11 @@ def run(device: str = "cpu") -> dict[str, Any]:
     python = os.environ.get("DEEPQMC_PYTHON")
     if not python:
         raise DataError("DEEPQMC_PYTHON is not set: an interpreter with DeepQMC (deepqmc_peer.py)")
-    seeds = SEEDS[: int(os.environ.get("SEEDS", len(SEEDS)))]
+    drawn = seeds()
     tables: dict[str, Any] = {}
     for molecule, (exact, seconds) in CASES.items():
         runs: dict[str, list[dict[str, Any]]] = {}
-        for seed in seeds:  # in turns, so that a busy hour is everyone's
+        for seed in drawn:  # in turns, so that a busy hour is everyone's
             for name, options in ANSAETZE.items():
                 runs.setdefault(name, []).append(ours(molecule, seconds, seed, device, **options))
             runs.setdefault("DeepQMC 1.2.0, psiformer, KFAC", []).append(
@@ -93,5 +92,5 @@ def run(device: str = "cpu") -> dict[str, Any]:
                     key: statistics.median(one[key] for one in found) for key in list(found[0])[2:]
                 },
             }
-        tables[f"{molecule}, {seconds:.0f} CPU seconds, {len(seeds)} seeds"] = rows
+        tables[f"{molecule}, {seconds:.0f} CPU seconds, {len(drawn)} seeds"] = rows
     return {"conditions": conditions(device), "tables": tables}

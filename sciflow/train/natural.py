@@ -195,14 +195,15 @@ class Spring(NaturalUpdate):
     def _factor(self, rows: Float[Tensor, "batch param"]) -> Float[Tensor, "batch batch"]:
         """Cholesky factor of the damped Gram matrix, in double precision."""
 
-        def factor(gram: Tensor) -> tuple[Tensor, Tensor]:
+        def damped(gram: Tensor) -> Tensor:
             gram.diagonal().add_(self.damping)
             gram += 1.0 / len(rows)  # rows are centred: this fixes their null direction
-            return torch.linalg.cholesky_ex(gram)
+            return gram
 
-        found, failed = factor((rows @ rows.mT).double())
+        found, failed = torch.linalg.cholesky_ex(damped((rows @ rows.mT).double()))
         if bool(failed):  # a few huge rows, whose rounding exceeds the damping
-            found, _ = factor(rows.double() @ rows.double().mT)
+            exact = rows.double()
+            found = torch.linalg.cholesky(damped(exact @ exact.mT))
         return found
 
     def state_dict(self) -> dict[str, Any]:

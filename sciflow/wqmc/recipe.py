@@ -241,4 +241,4 @@ def _update(settings: FitOptions, metric: str, size: int) -> tuple[str | Update,
         name = "kronecker"
     kind = {"spring": Spring, "fisher": DampedFisher, "kronecker": KroneckerFisher}[name]
     delay = 500.0 if settings.decay == "constant" else math.inf
-    return kind(lr, delay, settings.damping, trust=settings.trust), lr
+    return kind(lr=lr, delay=delay, damping=settings.damping, trust=settings.trust), lr
