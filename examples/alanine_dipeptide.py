@@ -1,7 +1,10 @@
 """Slow modes of alanine dipeptide from unordered frames, beside PCA and TICA.
 
 Launch:
-    SCIFLOW_DATA=folder-of-data python examples/alanine_dipeptide.py out
+    export SCIFLOW_DATA=folder-of-data
+    python examples/alanine_dipeptide.py out                        # on the GPU where there is one
+    CUDA_VISIBLE_DEVICES= python examples/alanine_dipeptide.py out  # on the CPU
+    torchrun --nproc_per_node=2 examples/alanine_dipeptide.py out   # batches shared by two
 
 It trains on runs 0-89 of the data set `alanine-dipeptide` for less than a minute, scores runs
 90-99, and writes figures, the model, and structures along the two slowest modes.
@@ -23,6 +26,7 @@ from sciflow.data import alanine_dipeptide
 from sciflow.metrics import free_energy_surface
 from sciflow.nct.evaluate import Arc, score
 from sciflow.systems import conformations
+from sciflow.train import Engine
 from sciflow.units import kT
 
 STATES = {"phi > 0": Arc("phi", 0.0, 2.2), "alpha": Arc("psi", -2.2, 1.0)}
@@ -33,8 +37,10 @@ def main(out: Path, **options: Any) -> None:
     frames = conformations(alanine_dipeptide())
     train, held_out = frames.split(range(90, 100))
     start = time.process_time()
-    model = nct.fit_samples(train, kT=kT(300.0), **options)
+    model = nct.fit_samples(train, kT=kT(300.0), **options).cpu()
     seconds = time.process_time() - start
+    if not Engine.start().is_main:
+        return
     model.save(out / "model.safetensors")
     scores = score(model, train, held_out, STATES)
     text = f"{scores.table()}\ntraining: {seconds:.0f} s of CPU time\n"

@@ -1,7 +1,10 @@
 """The density of alanine dipeptide by a continuous normalizing flow, in internal coordinates.
 
 Launch:
-    SCIFLOW_DATA=folder-of-data python examples/alanine_dipeptide_flow.py    # 2 minutes
+    export SCIFLOW_DATA=folder-of-data
+    python examples/alanine_dipeptide_flow.py                        # 2 minutes on a core
+    CUDA_VISIBLE_DEVICES= python examples/alanine_dipeptide_flow.py  # on the CPU, beside a GPU
+    torchrun --nproc_per_node=2 examples/alanine_dipeptide_flow.py   # batches shared by two
 
 The flow is fitted to runs 0-89 of the data set `alanine-dipeptide` and scored on runs 90-99, as a
 density of the aligned Cartesian coordinates, beside Gaussians. The page to open is
@@ -25,6 +28,7 @@ from sciflow.nct.baselines import GaussianDensity
 from sciflow.nct.evaluate import likelihood
 from sciflow.systems import Conformations, conformations
 from sciflow.systems.charts import InternalCoordinates
+from sciflow.train import Engine
 
 #: Ranges of phi [deg]: the rare left-handed state, and what lies beyond it.
 STATES = ((0, 80), (80, 150))
@@ -108,7 +112,9 @@ def main(study: Study) -> None:
             matching_steps=study.matching_steps,
             likelihood_steps=study.likelihood_steps,
             seed=study.seed,
-        )
+        ).cpu()
+        if not Engine.start().is_main:
+            return
         print(f"training: {time.process_time() - start:.0f} s of CPU time")
         flow.save(study.out / "flow.safetensors")
 

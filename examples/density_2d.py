@@ -1,7 +1,9 @@
 """A density in the plane from its samples: fit, score against the truth, draw, save.
 
 Launch:
-    python examples/density_2d.py moons --out runs/moons
+    python examples/density_2d.py moons --out runs/moons       # on the GPU where there is one
+    CUDA_VISIBLE_DEVICES= python examples/density_2d.py moons  # on the CPU
+    torchrun --nproc_per_node=2 examples/density_2d.py moons   # each batch shared by two processes
     python examples/density_2d.py 2spirals --matching-steps 12000 --plane-waves 32
 
 The page to open is OUT/flow.png. The score is in nats above the entropy, which no model can beat.
@@ -17,6 +19,7 @@ from matplotlib.figure import Figure
 
 from sciflow import cnf, plots
 from sciflow.systems import TOYS
+from sciflow.train import Engine
 
 
 @dataclass
@@ -47,7 +50,9 @@ def main(study: Study) -> None:
         matching_steps=study.matching_steps,
         likelihood_steps=study.likelihood_steps,
         plane_waves=study.plane_waves,
-    )
+    ).cpu()
+    if not Engine.start().is_main:
+        return
     flow.save(study.out / "flow.safetensors")
 
     fresh = toy.sample(5000, torch.Generator().manual_seed(1))

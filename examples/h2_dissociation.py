@@ -1,7 +1,9 @@
 """The dissociation of H2, beside exact diagonalisation in a Gaussian basis where pyscf is.
 
 Launch:
-    python examples/h2_dissociation.py --out runs/h2
+    python examples/h2_dissociation.py --out runs/h2          # on the GPU where there is one
+    CUDA_VISIBLE_DEVICES= python examples/h2_dissociation.py  # on the CPU
+    torchrun --nproc_per_node=2 examples/h2_dissociation.py   # walkers shared by two processes
     python examples/h2_dissociation.py --lengths 1.0 1.4 2.0 3.0 --steps 1000
 """
 
@@ -13,6 +15,7 @@ from matplotlib.figure import Figure
 
 from sciflow import plots, wqmc
 from sciflow.errors import MissingPackageError, require
+from sciflow.train import Engine
 
 
 @dataclass
@@ -40,6 +43,8 @@ def diagonalised(length: float, basis: str) -> tuple[float, float]:
 def main(study: Study) -> None:
     molecules = [wqmc.Molecule("H2", [[0, 0, -r / 2], [0, 0, r / 2]]) for r in study.lengths]
     results = wqmc.curve(molecules, steps=study.steps)
+    if not Engine.start().is_main:
+        return
     references = {}
     try:
         pairs = [diagonalised(r, study.basis) for r in study.lengths]

@@ -1,7 +1,9 @@
 """Normal modes of a chain of masses and springs, learned from its potential alone.
 
 Launch:
-    python examples/harmonic_chain.py --out runs/chain
+    python examples/harmonic_chain.py --out runs/chain       # on the GPU where there is one
+    CUDA_VISIBLE_DEVICES= python examples/harmonic_chain.py  # on the CPU
+    torchrun --nproc_per_node=2 examples/harmonic_chain.py   # each batch shared by two processes
     python examples/harmonic_chain.py --n 16 --kT 2 --steps 300
 
 It prints the free energy beside the exact one, and the error of the frequencies.
@@ -15,6 +17,7 @@ from matplotlib.figure import Figure
 
 from sciflow import nct, plots
 from sciflow.systems import HarmonicChain
+from sciflow.train import Engine
 
 
 @dataclass
@@ -36,6 +39,8 @@ def main(study: Study) -> None:
     model = nct.fit_energy(
         chain.potential, study.n, chain.mass, study.kT, strict=True, steps=study.steps
     )
+    if not Engine.start().is_main:
+        return
     estimate, exact = model.free_energy(20_000), chain.free_energy(study.kT)
     error = (model.frequencies / chain.frequencies - 1).abs()
     print(f"free energy: bound {estimate.bound:.6f}, exact {exact:.6f}")

@@ -7,6 +7,8 @@ field is known exactly: it is the probability current over the density.
 
 Launch:
     python examples/hydrogen.py --out runs/hydrogen                # twenty minutes on a core
+    CUDA_VISIBLE_DEVICES= python examples/hydrogen.py              # on the CPU, beside a GPU
+    torchrun --nproc_per_node=2 examples/hydrogen.py               # batches shared by two
     python examples/hydrogen.py --case oscillator --out runs/oscillator
     python examples/hydrogen.py --steps 300 --seeds 1 --n 2000     # a quick look
 
@@ -28,6 +30,7 @@ from torch import Tensor
 from sciflow import am, integrate, plots
 from sciflow.metrics import mmd
 from sciflow.systems import HydrogenSuperposition, OscillatorSuperposition
+from sciflow.train import Engine
 
 # The paper's kernel is three times exp(-1e-4 |x - y|^2), and its figure the mean over ten times
 # of |MMD^2| (Neklyudov et al., arXiv:2210.06662, section 5): 5.66e-4.
@@ -153,7 +156,7 @@ def fit(case: Case, study: Study, seed: int) -> am.ActionPotential:
         batch_size=study.batch_size,
         lr=study.lr,
         seed=seed,
-    )
+    ).cpu()
 
 
 def velocity_error(case: Case, model: am.ActionPotential, n: int) -> tuple[float, float, float]:
@@ -304,6 +307,8 @@ def _density(case: Case, t: float, points: Tensor, ax: Axes) -> None:
 
 def main(study: Study) -> Scores:
     scores, model = measure(study)
+    if not Engine.start().is_main:
+        return scores
     study.out.mkdir(parents=True, exist_ok=True)
     print(scores.table())
     (study.out / f"{study.case}.txt").write_text(scores.table() + "\n")

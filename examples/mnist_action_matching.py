@@ -5,7 +5,10 @@ components. Entropic action matching sees draws of it, each at a time of its own
 drift of the stochastic equation that carries it; new images are drawn by solving that equation.
 
 Launch:
-    SCIFLOW_DATA=folder-of-data python examples/mnist_action_matching.py --out runs/digits
+    export SCIFLOW_DATA=folder-of-data
+    python examples/mnist_action_matching.py --out runs/digits      # on the GPU where there is one
+    CUDA_VISIBLE_DEVICES= python examples/mnist_action_matching.py  # on the CPU
+    torchrun --nproc_per_node=2 examples/mnist_action_matching.py   # batches shared by two
     python examples/mnist_action_matching.py --steps 100         # a quick look
 
 The page to open is OUT/digits.png; the numbers are in OUT/scores.txt. Scores are distances to
@@ -25,6 +28,7 @@ from torch import Tensor
 from sciflow import am, plots
 from sciflow.data import mnist
 from sciflow.metrics import energy_distance, mmd
+from sciflow.train import Engine
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def main(study: Study) -> str:
         batch_size=study.batch_size,
         lr=study.lr,
         seed=study.seed,
-    )
+    ).cpu()
     seconds = time.process_time() - began
 
     n = len(held)
@@ -165,6 +169,8 @@ def main(study: Study) -> str:
             f"fit: {seconds:.0f} s of CPU time",
         ]
     )
+    if not Engine.start().is_main:
+        return text
     print(text)
     study.out.mkdir(parents=True, exist_ok=True)
     (study.out / "scores.txt").write_text(text + "\n")

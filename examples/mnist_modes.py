@@ -5,7 +5,10 @@ from their slowest modes, and asks a classifier of original images what they sho
 components, fitted to the same images, stand beside it.
 
 Launch:
-    SCIFLOW_DATA=folder-of-data python examples/mnist_modes.py --out runs/mnist_modes
+    export SCIFLOW_DATA=folder-of-data
+    python examples/mnist_modes.py --out runs/mnist_modes     # on the GPU where there is one
+    CUDA_VISIBLE_DEVICES= python examples/mnist_modes.py      # on the CPU
+    torchrun --nproc_per_node=2 examples/mnist_modes.py       # each batch shared by two
     python examples/mnist_modes.py --steps 20 --n-train 1600 --copies 1       # a quick look
 
 The pages to open are OUT/modes.png and OUT/digits.png; the numbers are in OUT/scores.txt.
@@ -26,7 +29,7 @@ from torch import Tensor, nn
 from sciflow import Trainer, nct, plots
 from sciflow.data import Dequantised, Dequantiser, LabelledImages, bits_per_dim, mnist
 from sciflow.nn import MLP
-from sciflow.train import Loss, Samples
+from sciflow.train import Engine, Loss, Samples
 
 
 @dataclass(frozen=True)
@@ -257,6 +260,8 @@ def draw_digits(flow: Coder, split: Split, kept: tuple[int, ...]) -> Figure:
 
 def main(study: Study) -> Scores:
     scores, flow, linear, split = measure(study)
+    if not Engine.start().is_main:
+        return scores
     study.out.mkdir(parents=True, exist_ok=True)
     print(scores.table())
     (study.out / "scores.txt").write_text(scores.table() + "\n")

@@ -1,12 +1,12 @@
 """A flow in OpenMM: as a Monte Carlo move between two basins, and as the potential itself.
 
 Launch:
-    python examples/openmm_flow.py --out runs/openmm
+    python examples/openmm_flow.py --out runs/openmm       # a minute on one core
     python examples/openmm_flow.py --steps 1000 --moves 5000 --compile
 
 It needs OpenMM (pip install "sciflow[md]") and a C++ compiler for --compile. It prints the share
 of one basin, by the dynamics alone and with moves, beside the exact one, and the drift of the
-energy of a run on the exported potential. Models are small: a GPU gains nothing.
+energy of a run on the exported potential. The model is small: a GPU or torchrun gains nothing.
 """
 
 from dataclasses import dataclass

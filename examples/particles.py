@@ -3,6 +3,8 @@
 Launch:
     python examples/particles.py dw4      # four particles in double wells, 10 minutes on one core
     python examples/particles.py lj13     # thirteen Lennard-Jones particles, the same
+    CUDA_VISIBLE_DEVICES= python examples/particles.py dw4   # on the CPU, where there is a GPU
+    torchrun --nproc_per_node=2 examples/particles.py dw4    # each batch shared by two processes
     python examples/particles.py dw4 --matching-steps 300 --tuning-steps 0    # a quick look
     python examples/particles.py lj13 --model runs/particles/flow.safetensors
 
@@ -22,6 +24,7 @@ from matplotlib.figure import Figure
 from sciflow import cnf, plots
 from sciflow.metrics import histogram_distance
 from sciflow.systems import DoubleWellParticles, LennardJones, hmc_chains, planar_cluster
+from sciflow.train import Engine
 
 
 @dataclass
@@ -99,7 +102,9 @@ def main(study: Study) -> None:
         if study.tuning_steps is not None:
             options["tuning_steps"] = study.tuning_steps
         x = chains(case, study.seed + 1).float()
-        flow = cnf.fit_particles(x, system.n_particles, system.potential, **options)
+        flow = cnf.fit_particles(x, system.n_particles, system.potential, **options).cpu()
+        if not Engine.start().is_main:
+            return
         flow.save(study.out / "flow.safetensors")
 
     generator = torch.Generator().manual_seed(study.seed + 2)

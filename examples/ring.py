@@ -1,8 +1,10 @@
 """A particle in a ring-shaped valley: an oscillator for the radius, a free rotor for the angle.
 
 Launch:
-    python examples/ring.py --out runs/ring
-    python examples/ring.py --strict            # the strict gap of phase space
+    python examples/ring.py --out runs/ring        # on the GPU where there is one
+    CUDA_VISIBLE_DEVICES= python examples/ring.py  # on the CPU
+    torchrun --nproc_per_node=2 examples/ring.py   # each batch shared by two processes
+    python examples/ring.py --strict               # the strict gap of phase space
 """
 
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from matplotlib.figure import Figure
 from sciflow import nct, plots
 from sciflow.systems import Ring
 from sciflow.systems.charts import PolarChart
+from sciflow.train import Engine
 
 
 @dataclass
@@ -41,6 +44,8 @@ def main(study: Study) -> None:
         couplings=2,
         width=32,
     )
+    if not Engine.start().is_main:
+        return
     estimate, exact = model.free_energy(50_000), ring.free_energy(1.0)
     gap = "phase space" if study.strict else "coordinates"
     print(f"free energy: reweighted {estimate.value:.5f}, exact {exact:.5f}")

@@ -2,6 +2,7 @@
 
 Launch:
     python examples/single_cell.py cells.h5ad --time-key day --out runs/cells
+    CUDA_VISIBLE_DEVICES= python examples/single_cell.py cells.h5ad    # on the CPU, beside a GPU
     torchrun --nproc_per_node=2 examples/single_cell.py cells.h5ad --out runs/cells
     python examples/single_cell.py --out runs/simulated        # simulated cells, no file needed
 
@@ -68,7 +69,7 @@ def main(study: Study) -> None:
         options["growth_penalty"] = (math.pi / (study.reach * spread)) ** 2
     # Without whitening, scores and penalty are in the units of the components.
     scores = wlf.evaluate(snapshots, seeds=range(study.seeds), whiten=False, **options)
-    model = wlf.fit(snapshots, **options)
+    model = wlf.fit(snapshots, **options).cpu()
     if not is_main:
         return
     print(scores.table())

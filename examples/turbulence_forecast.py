@@ -1,8 +1,10 @@
 """Decaying turbulence: simulate a field, forecast its energy and dissipation, compare.
 
 Launch:
-    python examples/turbulence_forecast.py --out runs/turbulence
-    python examples/turbulence_forecast.py --n 96 --nu 0.012        # a larger Reynolds number
+    python examples/turbulence_forecast.py --out runs/turbulence   # on the GPU where there is one
+    CUDA_VISIBLE_DEVICES= python examples/turbulence_forecast.py   # on the CPU
+    torchrun --nproc_per_node=2 examples/turbulence_forecast.py    # the box in two slabs
+    python examples/turbulence_forecast.py --n 96 --nu 0.012       # a larger Reynolds number
 """
 
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from sciflow import plots, turbulence
+from sciflow.train import Engine
 from sciflow.turbulence.baselines import k_epsilon, relative_l2
 
 
@@ -39,6 +42,8 @@ def main(study: Study) -> None:
     (run,) = turbulence.simulate(
         study.n, study.nu, spectrum, [study.seed], tau_max=study.tau, name="simulation"
     )
+    if not Engine.start().is_main:
+        return
     known = {
         "skewness": run.skewness[0],
         "palinstrophy": run.palinstrophy[0],
