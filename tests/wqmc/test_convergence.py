@@ -1,8 +1,8 @@
 """Ground-state energies of atoms and molecules against the literature, by default settings.
 
-``pytest -m slow tests/wqmc --log-cli-level=INFO`` shows errors and CPU seconds of three seeds, those
-of the training and of the evaluation apart. The energies are those of frozen parameters and fresh
-walkers; a bound is for the median error.
+``pytest -m slow tests/wqmc --log-cli-level=INFO`` shows errors and CPU seconds of three seeds, of
+training and evaluation apart. The energies are those of frozen parameters and fresh walkers; a
+bound is for the median error.
 """
 
 import logging
