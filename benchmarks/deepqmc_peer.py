@@ -28,7 +28,7 @@ from deepqmc.train import train
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
-WALKERS, BATCHES, PRETRAINING = 1024, 64, 1000
+WALKERS, BATCHES, PRETRAINING = 1024, 16, 1000
 
 
 class OutOfTime(Exception):

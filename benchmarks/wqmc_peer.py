@@ -3,7 +3,7 @@
 DeepQMC needs packages that sciflow's environment does not have; the variable ``DEEPQMC_PYTHON``
 names an interpreter that has them (see `deepqmc_peer`). Both train a Psiformer (width 64, 2
 layers, 4 heads, 4 determinants) on 256 walkers by their default natural gradient; ours a FermiNet
-of the default size besides. Frozen parameters are then evaluated by 1024 fresh walkers with 64
+of the default size besides. Frozen parameters are then evaluated by 1024 fresh walkers with 16
 local energies each, a walker being one block of the error bar. The seconds of DeepQMC are those of
 its training steps alone; ours count everything but the evaluation. ``SEEDS`` in the environment
 shortens it.
@@ -41,7 +41,7 @@ def ours(molecule: str, seconds: float, seed: int, device: str, **options: Any) 
     began = time.process_time()
     found = wqmc.fit(molecule, steps=steps, **options)
     used = time.process_time() - began
-    frozen = wqmc.evaluate(found.wavefunction, 1024, 64, seed=seed + 2)
+    frozen = wqmc.evaluate(found.wavefunction, 1024, 16, seed=seed + 2)
     return {
         "energy": frozen.energy,
         "error": frozen.error,

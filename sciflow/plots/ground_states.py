@@ -27,7 +27,7 @@ def energy_trace(
         histories: the record of a fit, or several by name.
         exact: energy to compare with [hartree].
         ax: matplotlib axes.
-        window: logged rows in the running mean.
+        window: logged rows in the running mean, at most half of those there are.
 
     Returns:
         The axes.
@@ -42,7 +42,7 @@ def energy_trace(
     for i, (name, history) in enumerate(named.items()):
         steps, energies = history.series("energy")
         errors = np.asarray(history.series("error")[1])
-        rows = min(window, len(steps))
+        rows = max(1, min(window, len(steps) // 2))
         kernel = np.ones(rows) / rows
         above = 1e3 * (np.convolve(energies, kernel, "valid") - exact)
         error = 1e3 * np.sqrt(np.convolve(errors**2, kernel, "valid") / rows)
