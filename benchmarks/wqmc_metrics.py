@@ -31,6 +31,12 @@ def train(metric: str, seed: int, steps: int, device: str) -> dict[str, Any]:
     found = wqmc.fit("Be", metric, seed=seed, steps=steps, device=device, **SETTINGS)
     seconds = time.process_time() - start
     frozen = wqmc.evaluate(found.wavefunction, 1024, 32, seed=seed + 2)
+    error, bar = 1e3 * (frozen.energy - EXACT), 1e3 * frozen.error
+    print(
+        f"{metric}, seed {seed}: {error:+.2f}({bar:.2f}) mHa, variance {frozen.variance:.4f}, "
+        f"{seconds:.0f} CPU-s",
+        flush=True,
+    )
     return {
         "energy": frozen.energy,
         "error": frozen.error,
@@ -54,7 +60,10 @@ def smoothed(run: dict[str, Any], step: float) -> float:
 def run(device: str = "cpu") -> dict[str, Any]:
     steps = int(os.environ.get("STEPS", STEPS))
     drawn = seeds()
-    runs = {m: [train(m, seed, steps, device) for seed in drawn] for m in METRICS}
+    runs: dict[str, list[dict[str, Any]]] = {metric: [] for metric in METRICS}
+    for seed in drawn:  # in turns, so that a busy hour is everyone's
+        for metric in METRICS:
+            runs[metric].append(train(metric, seed, steps, device))
     rows: dict[str, Any] = {}
     for metric in METRICS:
         for seed, own, first in zip(drawn, runs[metric], runs["fisher-rao"], strict=True):
