@@ -42,7 +42,10 @@ def train(metric: str, seed: int, steps: int, device: str) -> dict[str, Any]:
         "error": frozen.error,
         "variance": frozen.variance,
         "cpu_s": seconds,
-        "trace": {name: list(found.history[name]) for name in ("step", "energy", "variance")},
+        "trace": {
+            "step": list(found.history.step),
+            **{name: list(found.history[name]) for name in ("energy", "variance")},
+        },
     }
 
 

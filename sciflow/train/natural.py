@@ -267,15 +267,16 @@ class DampedFisher(NaturalUpdate):
         weight = engine.world / (len(rows) * engine.world) ** 0.5
         gradient = rows.mT @ (direction.residual.to(rows) * weight)
         gradient += torch.cat([g.flatten() for g in surrogate_gradients(objective, direction)])
-        new = engine.world * (rows.mT @ rows).double()
+        new = engine.world * (rows.mT @ rows)
         engine.mean_([new, gradient])
         keep = min(self.memory, self.steps / (self.steps + 1))  # an even average at the start
         self.fisher = new if self.fisher is None else self.fisher.to(new).lerp_(new, 1 - keep)
         if self.factor is None or self.steps < 10 or self.steps % self.refresh == 0:
-            damped = self.fisher.clone()
+            damped = self.fisher.to(torch.float64, copy=True)
             damped.diagonal().add_(self.damping)
             self.factor = torch.linalg.cholesky(damped)
-        solved = torch.cholesky_solve(gradient.double()[:, None], self.factor.to(new))[:, 0]
+        self.factor = self.factor.to(gradient.device)
+        solved = torch.cholesky_solve(gradient.double()[:, None], self.factor)[:, 0]
         return loss_of(direction, self.move(objective, -solved))
 
     def state_dict(self) -> dict[str, Any]:
