@@ -35,6 +35,7 @@ def ours(molecule: str, seconds: float, seed: int, device: str, **options: Any) 
     options |= {"device": device, "progress": False, "evaluation_walkers": 2}
     options |= {"evaluation_batches": 2, "seed": seed, "determinants": 4}
     wqmc.fit(molecule, steps=2, **options)  # loads what is imported late
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     signal.signal(signal.SIGPROF, lambda *_: signal.raise_signal(signal.SIGINT))
     signal.setitimer(signal.ITIMER_PROF, seconds)
     began = time.process_time()

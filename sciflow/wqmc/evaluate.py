@@ -73,11 +73,11 @@ def evaluate(
     source, generator = equilibrated(psi, walkers, burn_in, moves, seed, sampler)
     potential = Coulomb(psi.molecule)
     rows, acceptance = [], 0.0
-    with torch.no_grad():
-        for _ in range(batches):
-            x = source.sample(walkers, generator)
+    for _ in range(batches):
+        x = source.sample(walkers, generator)
+        with torch.inference_mode():
             rows.append(local_energy(source.psi.log_psi, potential, x).energy)
-            acceptance += source.acceptance / batches
+        acceptance += source.acceptance / batches
     return summary(torch.stack(rows), acceptance)
 
 

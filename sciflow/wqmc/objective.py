@@ -147,7 +147,7 @@ class GroundStateEnergy(nn.Module):
                 local, force = local_energy_gradient(psi.log_psi, self.potential, part)
                 forces.append(force)
             else:
-                with torch.no_grad():
+                with torch.inference_mode():
                     local = local_energy(psi.log_psi, self.potential, part)
             parts.append(local)
         whole = LocalEnergy(*map(torch.cat, zip(*parts, strict=True)))
