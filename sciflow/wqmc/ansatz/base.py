@@ -34,10 +34,12 @@ class Wavefunction(nn.Module, ABC):
     """Antisymmetric psi(x) = exp(J) sum_k det Phi_k with full determinants.
 
     Orbitals are ``Phi_ij = sum_m chi_m(x_i) C_mj + e_j(x_i) (w_j . h_i)``: Slater orbitals of the
-    start, and the network ``h_i`` under envelopes ``e_j = sum_A pi_jA exp(-zeta_jA ro_iA)``. All
-    of it is smooth at coalescence, so that the two terms of J that are not,
-    ``-Z (r_iA - ro_iA)`` and ``-c a^2 / (a + r_ij)`` with c = 1/4 for equal and 1/2 for unlike
-    spins, make the cusps exact (Kato 1957; Pack and Byers Brown 1966).
+    start, and the network ``h_i`` under envelopes ``e_j = sum_A pi_jA exp(-zeta_jA ro_iA)``. The
+    C_mj stay as they are, since a little of a diffuse orbital in that of a core would make psi too
+    large where the core is left, where walkers seldom are to correct it. All of it is smooth at
+    coalescence, so that the two terms of J that are not, ``-Z (r_iA - ro_iA)`` and
+    ``-c a^2 / (a + r_ij)`` with c = 1/4 for equal and 1/2 for unlike spins, make the cusps exact
+    (Kato 1957; Pack and Byers Brown 1966).
 
     The network sees each electron through ``d log(1 + rs) / rs`` and ``log(1 + rs)`` of each
     nucleus, ``rs = sqrt(r^2 + Z^-2)``; electrons of spin up come first.
@@ -60,6 +62,7 @@ class Wavefunction(nn.Module, ABC):
     cusp: Tensor
     alike: Tensor
     one: Tensor
+    slater: Tensor
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class Wavefunction(nn.Module, ABC):
         flat = determinants * n
         self.softness = nn.Parameter(1 / charges)
         self.exponent = nn.Parameter(torch.tensor([f.exponent for f in functions]))
-        self.slater = nn.Parameter(first.coefficients.reshape(2, -1, flat))
+        self.register_buffer("slater", first.coefficients.reshape(2, -1, flat))
         self.zeta = nn.Parameter(first.exponents.reshape(2, -1, flat))
         self.pi = nn.Parameter(first.weights.reshape(2, -1, flat))
         heads = torch.randn(
