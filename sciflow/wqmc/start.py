@@ -6,6 +6,7 @@ other package is needed, and an atom starts near its Hartree-Fock state.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,13 @@ class BasisFunction(NamedTuple):
     exponent: float
     axis: int
     energy: float
+
+    @property
+    def norm(self) -> float:
+        """Root of the integral of its square, where ro is |x - R|."""
+        n = self.power + (self.axis >= 0) + 1
+        solid = 4 * math.pi / (3 if self.axis >= 0 else 1)
+        return math.sqrt(solid * math.factorial(2 * n) / (2 * self.exponent) ** (2 * n + 1))
 
 
 def basis(molecule: Molecule) -> list[BasisFunction]:
@@ -108,7 +116,10 @@ def start(molecule: Molecule, determinants: int, orbitals: Tensor | None = None)
                 factor = share if first + j == 0 else 1.0
                 coefficients[spin, :, k, first + j] = factor * column
     # Envelopes are for both spins: the network may use every orbital for every electron.
-    size = coefficients.abs().sum(0)  # (M, K, N)
+    # A core function that a valence orbital holds to be orthogonal has a large coefficient and a
+    # small norm: by the former, all of that orbital would decay like the core.
+    norms = torch.tensor([f.norm for f in functions], dtype=torch.float64, device="cpu")
+    size = coefficients.abs().sum(0) * norms[:, None, None]  # (M, K, N)
     for a in range(len(molecule.symbols)):
         own = [i for i, f in enumerate(functions) if f.nucleus == a]
         largest, where = size[own].max(0)
