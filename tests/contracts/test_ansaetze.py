@@ -56,6 +56,21 @@ def test_flipping_all_spins_of_the_molecule_mirrors_a_symmetric_start(ansatz):
     assert (psi(x[:, [2, 3, 0, 1]])[1] - log).abs().max() < 1e-10
 
 
+def test_decays_whatever_training_does_to_the_exponents(ansatz):
+    """An electron that leaves takes psi down at half the smallest exponent of the start or more."""
+    psi, x = wave(ansatz), electrons()
+    with torch.no_grad():
+        for p in (psi.exponent_change, psi.zeta_change):
+            p.fill_(-30.0)
+        logs = []
+        for distance in (60.0, 90.0):
+            x[:, 0] = torch.tensor([0.6, 0.0, 0.8]) * distance
+            logs.append(psi(x)[1])
+    smallest = float(min(psi.exponent.min(), psi.zeta.min()))
+    # The network grows with the logarithm of the distance.
+    assert (logs[1] - logs[0] < -0.5 * smallest * 30 + 6).all()
+
+
 @pytest.mark.parametrize("pair, slope", [((0, 1), None), ((0, 2), 0.5)])
 def test_electron_electron_cusp(ansatz, pair, slope):
     """d log|psi| / dr averaged over directions: 1/2; for equal spins, psi / r has slope 1/4."""
@@ -121,15 +136,15 @@ def test_gradient_of_the_local_energy(ansatz):
 
 def test_gradient_in_the_parameters(ansatz):
     psi, x = wave(ansatz), electrons(n=3)
-    (gradient,) = torch.autograd.grad(psi.log_psi(x).sum(), [psi.exponent])
+    (gradient,) = torch.autograd.grad(psi.log_psi(x).sum(), [psi.exponent_change])
     h = 1e-6
     for k in range(len(gradient)):
         values = []
         for sign in (1, -1):
             with torch.no_grad():
-                psi.exponent[k] += sign * h
+                psi.exponent_change[k] += sign * h
                 values.append(float(psi.log_psi(x).sum()))
-                psi.exponent[k] -= sign * h
+                psi.exponent_change[k] -= sign * h
         truth = (values[0] - values[1]) / (2 * h)
         assert abs(float(gradient[k]) - truth) < 1e-6 * (1 + abs(truth))
 

@@ -36,7 +36,8 @@ class Wavefunction(nn.Module, ABC):
     Orbitals are ``Phi_ij = sum_m chi_m(x_i) C_mj + e_j(x_i) (w_j . h_i)``: Slater orbitals of the
     start, and the network ``h_i`` under envelopes ``e_j = sum_A pi_jA exp(-zeta_jA ro_iA)``. The
     C_mj stay as they are, since a little of a diffuse orbital in that of a core would make psi too
-    large where the core is left, where walkers seldom are to correct it. All of it is smooth at
+    large where the core is left, where walkers seldom are to correct it. All exponents stay within
+    half of their start: psi decays whatever the noise of training. All of it is smooth at
     coalescence, so that the two terms of J that are not, ``-Z (r_iA - ro_iA)`` and
     ``-c a^2 / (a + r_ij)`` with c = 1/4 for equal and 1/2 for unlike spins, make the cusps exact
     (Kato 1957; Pack and Byers Brown 1966).
@@ -63,6 +64,8 @@ class Wavefunction(nn.Module, ABC):
     alike: Tensor
     one: Tensor
     slater: Tensor
+    exponent: Tensor
+    zeta: Tensor
 
     def __init__(
         self,
@@ -102,9 +105,11 @@ class Wavefunction(nn.Module, ABC):
 
         flat = determinants * n
         self.softness = nn.Parameter(1 / charges)
-        self.exponent = nn.Parameter(torch.tensor([f.exponent for f in functions]))
         self.register_buffer("slater", first.coefficients.reshape(2, -1, flat))
-        self.zeta = nn.Parameter(first.exponents.reshape(2, -1, flat))
+        self.register_buffer("exponent", torch.tensor([f.exponent for f in functions]))
+        self.register_buffer("zeta", first.exponents.reshape(2, -1, flat))
+        self.exponent_change = nn.Parameter(torch.zeros_like(self.exponent))
+        self.zeta_change = nn.Parameter(torch.zeros_like(self.zeta))
         self.pi = nn.Parameter(first.weights.reshape(2, -1, flat))
         heads = torch.randn(
             2, width, flat, dtype=torch.float64, device=generator.device, generator=generator
@@ -186,13 +191,15 @@ class Wavefunction(nn.Module, ABC):
 
     def _slater(self, d: Any, ro: Any) -> Any:
         own = ro[..., self.home]
-        radial = torch.exp(torch.log(own) * self.power - own * self.exponent)
+        exponent = _changed(self.exponent, self.exponent_change)
+        radial = torch.exp(torch.log(own) * self.power - own * exponent)
         one = torch.ones_like(d.value if isinstance(d, Jet) else d)[..., 0, :1]
         angular = torch.cat([one, d.flatten(-2)], -1)[..., self.angular]
         return self._by_spin(radial * angular, self.slater)
 
     def _envelope(self, ro: Any) -> Any:
-        decay = torch.exp(ro.unsqueeze(-1) * -self.zeta[self.spin])  # (B, N, A, K N)
+        zeta = _changed(self.zeta, self.zeta_change)
+        decay = torch.exp(ro.unsqueeze(-1) * -zeta[self.spin])  # (B, N, A, K N)
         return (decay * self.pi[self.spin]).sum(-2)
 
     def _electron_cusp(self, x: Any) -> Any:
@@ -214,6 +221,11 @@ class Wavefunction(nn.Module, ABC):
             **self.config,
         }
         return save_model(path, self, config, units={"x": "bohr", "energy": "hartree"})
+
+
+def _changed(exponent: Tensor, change: Tensor) -> Tensor:
+    """An exponent of the start, times a factor between 1/2 and 3/2."""
+    return exponent * (1 + 0.5 * torch.tanh(change))
 
 
 def features_of_pairs(x: Any, alike: Tensor) -> Any:
