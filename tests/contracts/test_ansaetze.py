@@ -57,7 +57,7 @@ def test_flipping_all_spins_of_the_molecule_mirrors_a_symmetric_start(ansatz):
 
 
 def test_decays_whatever_training_does_to_the_exponents(ansatz):
-    """An electron that leaves takes psi down at half the smallest exponent of the start or more."""
+    """An electron that leaves takes psi down at half the smallest exponent of the start."""
     psi, x = wave(ansatz), electrons()
     with torch.no_grad():
         for p in (psi.exponent_change, psi.zeta_change):
