@@ -1,4 +1,4 @@
-"""DeepQMC, by an interpreter of its own: ``PYTHON deepqmc_peer.py MOLECULE SECONDS SEED KIND``.
+"""DeepQMC, by an interpreter of its own: ``PYTHON deepqmc_peer.py MOLECULE SECONDS SEED BATCHES``.
 
 Prints one line of JSON. Its releases and today's JAX do not fit; these do, in Python 3.11::
 
@@ -28,7 +28,7 @@ from deepqmc.train import train
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
-WALKERS, BATCHES, PRETRAINING = 1024, 16, 1000
+WALKERS, PRETRAINING = 1024, 1000
 
 
 class OutOfTime(Exception):
@@ -77,7 +77,7 @@ class Silent:
         """Nothing is open."""
 
 
-def main(molecule: str, seconds: float, seed: int, optimizer: str) -> dict[str, Any]:
+def main(molecule: str, seconds: float, seed: int, batches: int) -> dict[str, Any]:
     began = time.process_time()
     with initialize_config_module("deepqmc.conf", version_base=None):
         config = compose(
@@ -85,7 +85,7 @@ def main(molecule: str, seconds: float, seed: int, optimizer: str) -> dict[str, 
             [
                 "ansatz=psiformer",
                 f"hamil/mol={molecule}",
-                f"task/opt={optimizer}",
+                "task/opt=kfac",
                 "ansatz.n_determinants=4",
                 "ansatz.omni_factory.embedding_dim=64",
                 "ansatz.omni_factory.gnn_factory.n_interactions=2",
@@ -112,7 +112,7 @@ def main(molecule: str, seconds: float, seed: int, optimizer: str) -> dict[str, 
         frozen = clock.state._replace(sampler=None, opt=None)
         factories["opt"] = None
         train(
-            hamil, ansatz, **factories, steps=BATCHES, seed=seed + 1,
+            hamil, ansatz, **factories, steps=batches, seed=seed + 1,
             electron_batch_size=WALKERS, train_state=frozen, workdir=folder,
             chkpt_constructor=Silent(False), metric_logger_constructor=silent,
             h5_logger_constructor=kept,
@@ -132,5 +132,5 @@ def main(molecule: str, seconds: float, seed: int, optimizer: str) -> dict[str, 
 
 if __name__ == "__main__":
     logging.getLogger("deepqmc").setLevel(logging.ERROR)
-    name, budget, number, kind = sys.argv[1:]
-    print(json.dumps(main(name, float(budget), int(number), kind)))
+    name, budget, number, count = sys.argv[1:]
+    print(json.dumps(main(name, float(budget), int(number), int(count))))
