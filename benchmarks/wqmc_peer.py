@@ -4,9 +4,9 @@ DeepQMC needs packages that sciflow's environment does not have; the variable ``
 names an interpreter that has them (see `deepqmc_peer`). Both train a Psiformer (width 64, 2
 layers, 4 heads, 4 determinants) on 256 walkers by their default natural gradient; ours a FermiNet
 of the default size besides. Frozen parameters are then evaluated by 1024 fresh walkers, with more
-local energies of each where errors are small; a walker is one block of the error bar. The seconds of DeepQMC are those of
-its training steps alone; ours count everything but the evaluation. ``SEEDS`` in the environment
-shortens it.
+local energies of each where errors are small; a walker is one block of the error bar. The seconds
+of DeepQMC are those of its training steps alone; ours count everything but the evaluation.
+``SEEDS`` in the environment shortens it.
 """
 
 import json
