@@ -150,7 +150,7 @@ class ElectronWalkers(Walkers):
         size = ((r + 0.6 / psi.charges) / (1 + 0.5 * r)).amin(-1, keepdim=True)
         width = self.tau * size
         if not self.kind.drifts:
-            with torch.inference_mode():  # spares a tenth of the time of no_grad
+            with torch.inference_mode():  # 5 to 10 % faster walks than by no_grad
                 log = psi.log_psi(x)
             return _Point(x, log, torch.zeros_like(x), width)
         with torch.enable_grad():
