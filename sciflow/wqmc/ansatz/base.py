@@ -228,14 +228,16 @@ def _changed(exponent: Tensor, change: Tensor) -> Tensor:
     return exponent * (1 + 0.5 * torch.tanh(change))
 
 
-def features_of_pairs(x: Any, alike: Tensor) -> Any:
+def features_of_pairs(x: Any, alike: Tensor, charges: Tensor) -> Any:
     """Of electrons i and j: direction, distance and whether their spins are equal (B, N, N, 5).
 
-    Smooth where they meet, since ``sqrt(r^2 + 1)`` stands for the distance.
+    Smooth where they meet, since ``rs = sqrt(r^2 + z^-2)`` stands for the distance. In units of
+    the smallest core, 1 / z of the largest charge: the correlation of its electrons is resolved.
     """
+    z = charges.amax()
     d = differences(x)
-    rs = torch.sqrt(d.square().sum(-1, keepdim=True) + 1.0)
-    stretch = torch.log1p(rs)
+    rs = torch.sqrt(d.square().sum(-1, keepdim=True) + z**-2)
+    stretch = torch.log1p(rs * z)
     return torch.cat([d * stretch / rs, stretch, alike.expand(*d.shape[:-1], 1)], -1)
 
 

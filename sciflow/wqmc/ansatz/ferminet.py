@@ -81,7 +81,7 @@ class FermiNet(Wavefunction):
     def network(self, features: Any, x: Any) -> Any:
         """Embed each electron, gather from all pairs, then mix with the means of each spin."""
         own = torch.tanh(bias_of_spin(self.embed, features, self.spins, self.spin))
-        filters = torch.tanh(self.filter(features_of_pairs(x, self.alike)))
+        filters = torch.tanh(self.filter(features_of_pairs(x, self.alike, self.charges)))
         h = spread(own) + self.gather(convolve(filters, self.source(own)))
         for layer in self.layers:
             h = layer(h, self.channels)
