@@ -78,7 +78,7 @@ class Start(NamedTuple):
 
 
 def start(molecule: Molecule, determinants: int, orbitals: Tensor | None = None) -> Start:
-    """Slater determinants of the lowest orbitals, and pair excitations to the next ones.
+    """Slater determinants of the lowest orbitals, and excitations of the highest pair.
 
     Args:
         molecule: nuclei and electrons.
@@ -106,9 +106,9 @@ def start(molecule: Molecule, determinants: int, orbitals: Tensor | None = None)
     for k in range(determinants):
         occupied = [list(range(n_up)), list(range(n_down))]
         share = 1.0 if k == 0 else _EXCITED
-        virtual = most + k - 1
-        if k and n_up and n_down and virtual < available:
-            occupied[0][-1] = occupied[1][-1] = virtual
+        virtual, pair = most + k - 1, min(n_up, n_down) - 1
+        if k and pair >= 0 and virtual < available:
+            occupied[0][pair] = occupied[1][pair] = virtual
         for spin, first in ((0, 0), (1, n_up)):
             for j, orbital in enumerate(occupied[spin]):
                 column = orbitals[:, orbital]
