@@ -63,19 +63,25 @@ class NaturalUpdate:
         delay: steps after which the rate has halved: lr / (1 + k / delay); infinity leaves its
             decay to the trainer.
         damping: added to the eigenvalues of the metric.
-        trust: largest Euclidean length of a step.
+        trust: largest Euclidean length of a step, at the start.
+        narrowing: steps after which it has halved: trust / (1 + k / narrowing).
 
     Raises:
-        ValueError: a setting that is not positive, or, besides ``delay``, not finite.
+        ValueError: a setting that is not positive, or, besides ``delay`` and ``narrowing``, not
+            finite.
     """
 
-    def __init__(self, lr: float, delay: float, damping: float, trust: float) -> None:
-        if not delay > 0:
-            raise ValueError(f"delay must be positive, got {delay}")
+    def __init__(
+        self, lr: float, delay: float, damping: float, trust: float, narrowing: float
+    ) -> None:
+        for name, value in (("delay", delay), ("narrowing", narrowing)):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
         for name, value in (("lr", lr), ("damping", damping), ("trust", trust)):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
-        self.lr, self.delay, self.damping, self.trust = lr, delay, damping, trust
+        self.lr, self.delay, self.damping = lr, delay, damping
+        self.trust, self.narrowing = trust, narrowing
         self.scale, self.steps = 1.0, 0
 
     def gradients(self, objective: Any, batch: Tensor) -> list[Float[Tensor, "batch ..."]]:
@@ -100,15 +106,18 @@ class NaturalUpdate:
         return rows.sub_(mean).mul_((len(rows) * engine.world) ** -0.5)
 
     def move(self, objective: Any, direction: Tensor) -> float:
-        """Step along ``direction`` at the rate of the schedule, no further than ``trust``.
+        """Step along ``direction`` at the rate of the schedule, no further than is trusted.
 
         Returns:
             Euclidean length of the step.
         """
         step = self.scale * self.lr / (1 + self.steps / self.delay) * direction
         norm = float(step.norm())
-        if norm > self.trust:
-            step, norm = step * (self.trust / norm), self.trust
+        # Its own, faster fall: with that of the rate alone, the wave functions of five electrons
+        # grew where no walker was, and some never came back.
+        longest = self.trust / (1 + self.steps / self.narrowing)
+        if norm > longest:
+            step, norm = step * (longest / norm), longest
         self.steps += 1
         params = list(trainable(objective).values())
         with torch.no_grad():
@@ -149,7 +158,8 @@ class Spring(NaturalUpdate):
         delay: steps after which the rate has halved: lr / (1 + k / delay).
         damping: added to the eigenvalues of the Gram matrix.
         momentum: mu, in [0, 1).
-        trust: largest Euclidean length of a step.
+        trust: largest Euclidean length of a step, at the start.
+        narrowing: steps after which it has halved: trust / (1 + k / narrowing).
 
     Raises:
         ValueError: a setting out of range.
@@ -162,8 +172,9 @@ class Spring(NaturalUpdate):
         damping: float = 4e-3,
         momentum: float = 0.95,
         trust: float = 0.3,
+        narrowing: float = 100.0,
     ) -> None:
-        super().__init__(lr, delay, damping, trust)
+        super().__init__(lr, delay, damping, trust, narrowing)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         self.momentum = momentum
@@ -225,7 +236,8 @@ class DampedFisher(NaturalUpdate):
         memory: decay of the average of the Fisher matrix per step, in [0, 1).
         refresh: steps between factorisations, which cost P^3 / 3; the first ten steps have one
             each.
-        trust: largest Euclidean length of a step.
+        trust: largest Euclidean length of a step, at the start.
+        narrowing: steps after which it has halved: trust / (1 + k / narrowing).
 
     Raises:
         ValueError: a setting out of range.
@@ -239,8 +251,9 @@ class DampedFisher(NaturalUpdate):
         memory: float = 0.95,
         refresh: int = 10,
         trust: float = 0.3,
+        narrowing: float = 100.0,
     ) -> None:
-        super().__init__(lr, delay, damping, trust)
+        super().__init__(lr, delay, damping, trust, narrowing)
         if not 0 <= memory < 1:
             raise ValueError(f"memory must be in [0, 1), got {memory}")
         if refresh < 1:

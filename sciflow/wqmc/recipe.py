@@ -47,7 +47,8 @@ class FitOptions(RunOptions):
     damping: float = 4e-3
     """Added to the eigenvalues of the Fisher matrix of log psi^2."""
     trust: float = 0.3
-    """Largest Euclidean length of an update of a natural gradient."""
+    """Largest Euclidean length of an update of a natural gradient at the start; it falls as
+    1 / (1 + step / 100)."""
     ema: float = 0.998
     """Decay per step of the running average of the parameters that the fit returns; it never
     reaches back further than about a ninth of the steps."""
