@@ -43,7 +43,7 @@ class KroneckerFisher(NaturalUpdate):
         memory: decay of the averages of the factors per step, in [0, 1).
         refresh: steps between eigenvalue decompositions; the first ten steps have one each.
         trust: largest Euclidean length of a step, at the start.
-        narrowing: steps after which it has halved: trust / (1 + k / narrowing).
+        trust_delay: steps after which it has halved: trust / (1 + k / trust_delay).
         chunk: samples whose gradients are in memory together.
 
     Raises:
@@ -58,10 +58,10 @@ class KroneckerFisher(NaturalUpdate):
         memory: float = 0.95,
         refresh: int = 10,
         trust: float = 0.3,
-        narrowing: float = 100.0,
+        trust_delay: float = 100.0,
         chunk: int = 512,
     ) -> None:
-        super().__init__(lr, delay, damping, trust, narrowing)
+        super().__init__(lr, delay, damping, trust, trust_delay)
         if not 0 <= memory < 1:
             raise ValueError(f"memory must be in [0, 1), got {memory}")
         for name, value in (("refresh", refresh), ("chunk", chunk)):

@@ -64,24 +64,24 @@ class NaturalUpdate:
             decay to the trainer.
         damping: added to the eigenvalues of the metric.
         trust: largest Euclidean length of a step, at the start.
-        narrowing: steps after which it has halved: trust / (1 + k / narrowing).
+        trust_delay: steps after which it has halved: trust / (1 + k / trust_delay).
 
     Raises:
-        ValueError: a setting that is not positive, or, besides ``delay`` and ``narrowing``, not
+        ValueError: a setting that is not positive, or, besides ``delay`` and ``trust_delay``, not
             finite.
     """
 
     def __init__(
-        self, lr: float, delay: float, damping: float, trust: float, narrowing: float
+        self, lr: float, delay: float, damping: float, trust: float, trust_delay: float
     ) -> None:
-        for name, value in (("delay", delay), ("narrowing", narrowing)):
+        for name, value in (("delay", delay), ("trust_delay", trust_delay)):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
         for name, value in (("lr", lr), ("damping", damping), ("trust", trust)):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
         self.lr, self.delay, self.damping = lr, delay, damping
-        self.trust, self.narrowing = trust, narrowing
+        self.trust, self.trust_delay = trust, trust_delay
         self.scale, self.steps = 1.0, 0
 
     def gradients(self, objective: Any, batch: Tensor) -> list[Float[Tensor, "batch ..."]]:
@@ -113,9 +113,8 @@ class NaturalUpdate:
         """
         step = self.scale * self.lr / (1 + self.steps / self.delay) * direction
         norm = float(step.norm())
-        # Its own, faster fall: with that of the rate alone, the wave functions of five electrons
-        # grew where no walker was, and some never came back.
-        longest = self.trust / (1 + self.steps / self.narrowing)
+        # A bound that does not fall let wave functions of beryllium and boron end wrong.
+        longest = self.trust / (1 + self.steps / self.trust_delay)
         if norm > longest:
             step, norm = step * (longest / norm), longest
         self.steps += 1
@@ -159,7 +158,7 @@ class Spring(NaturalUpdate):
         damping: added to the eigenvalues of the Gram matrix.
         momentum: mu, in [0, 1).
         trust: largest Euclidean length of a step, at the start.
-        narrowing: steps after which it has halved: trust / (1 + k / narrowing).
+        trust_delay: steps after which it has halved: trust / (1 + k / trust_delay).
 
     Raises:
         ValueError: a setting out of range.
@@ -172,9 +171,9 @@ class Spring(NaturalUpdate):
         damping: float = 4e-3,
         momentum: float = 0.95,
         trust: float = 0.3,
-        narrowing: float = 100.0,
+        trust_delay: float = 100.0,
     ) -> None:
-        super().__init__(lr, delay, damping, trust, narrowing)
+        super().__init__(lr, delay, damping, trust, trust_delay)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         self.momentum = momentum
@@ -237,7 +236,7 @@ class DampedFisher(NaturalUpdate):
         refresh: steps between factorisations, which cost P^3 / 3; the first ten steps have one
             each.
         trust: largest Euclidean length of a step, at the start.
-        narrowing: steps after which it has halved: trust / (1 + k / narrowing).
+        trust_delay: steps after which it has halved: trust / (1 + k / trust_delay).
 
     Raises:
         ValueError: a setting out of range.
@@ -251,9 +250,9 @@ class DampedFisher(NaturalUpdate):
         memory: float = 0.95,
         refresh: int = 10,
         trust: float = 0.3,
-        narrowing: float = 100.0,
+        trust_delay: float = 100.0,
     ) -> None:
-        super().__init__(lr, delay, damping, trust, narrowing)
+        super().__init__(lr, delay, damping, trust, trust_delay)
         if not 0 <= memory < 1:
             raise ValueError(f"memory must be in [0, 1), got {memory}")
         if refresh < 1:

@@ -10,8 +10,8 @@ SYMBOLS = tuple("H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar".split())
 GROUND_SPIN = (1, 0, 1, 0, 1, 2, 3, 2, 1, 0, 1, 0, 1, 2, 3, 2, 1, 0)
 
 # Positions [bohr] at the bond lengths of the reference energies of the literature: H2 Kolos and
-# Wolniewicz (1968); LiH Cencek and Rychlewski (2000); Li2, N2 Filippi and Umrigar (1996); the
-# chains Motta et al., PRX 7, 031059 (2017).
+# Wolniewicz (1968); LiH Cencek and Rychlewski (2000); Li2, N2 Filippi and Umrigar (1996); H10
+# Motta et al., PRX 7, 031059 (2017), and H4 with the same bonds.
 GEOMETRIES: dict[str, tuple[tuple[float, float, float], ...]] = {
     "H2": ((0.0, 0.0, -0.7), (0.0, 0.0, 0.7)),
     "LiH": ((0.0, 0.0, 0.0), (0.0, 0.0, 3.015)),

@@ -70,7 +70,7 @@ def test_the_step_is_bounded_and_the_rate_decays():
     loss = update.step(objective, batch_of(1.0))
     assert 3.0 - objective.model.mean.item() == pytest.approx(0.25)
     assert float(loss.metrics["step_norm"]) == 0.25
-    narrowed = Spring(lr=1.0, trust=0.25, narrowing=1.0, momentum=0.0)
+    narrowed = Spring(lr=1.0, trust=0.25, trust_delay=1.0, momentum=0.0)
     found = [float(narrowed.step(objective, batch_of(1.0)).metrics["step_norm"]) for _ in range(3)]
     assert found == pytest.approx([0.25, 0.125, 0.25 / 3])
     slow = Spring(lr=0.01, delay=1.0, momentum=0.0, trust=1.0)
@@ -155,8 +155,8 @@ def test_bad_settings_are_named():
         DampedFisher(damping=0.0)
     with pytest.raises(ValueError, match="delay must be positive, got nan"):
         Spring(delay=float("nan"))
-    with pytest.raises(ValueError, match="narrowing must be positive"):
-        Spring(narrowing=0.0)
+    with pytest.raises(ValueError, match="trust_delay must be positive"):
+        Spring(trust_delay=0.0)
     with pytest.raises(ValueError, match="refresh must be at least 1"):
         DampedFisher(refresh=0)
     with pytest.raises(ValueError, match="take DampedFisher"):

@@ -65,9 +65,9 @@ def test_energy(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["C", "N", "H4", "H10"])
 def test_larger_systems_run(name):
-    # Exact: Chakravorty et al. 1993. H4: CCSD(T), extrapolated from cc-pVTZ and cc-pVQZ, and what
-    # full CI adds in cc-pVDZ. H10: Motta et al. 2017.
-    references = {"C": -37.8450, "N": -54.5892, "H4": -2.2786, "H10": -5.6655}
+    # Exact for atoms: Chakravorty et al. 1993. H4: a neural wave function of DeepErwin, an upper
+    # bound. H10: Motta et al. 2017, above which published networks end by 2 mHa.
+    references = {"C": -37.8450, "N": -54.5892, "H4": -2.2781, "H10": -5.6655}
     start = time.process_time()
     result = wqmc.fit(name, steps=600, progress=False, device="cpu", evaluation_batches=16)
     logger.info(
