@@ -61,11 +61,16 @@ for unit in ("kT", "kJ/mol", "kcal/mol"):
 #
 # The molecule is described by bonds, angles and torsions, which its topology gives. 3N - 6 = 24
 # coordinates have neither rotations nor translations in them.
+#
+# In the plots: on the left the loss of the batches, on the right -ln p of training runs set aside,
+# by which the best weights are chosen. Both should level off.
 
 # %%
 options = {"steps": 40, "width": 16} if fast else {}
 model = nct.fit_samples(train, kT=kT(300.0), **options)
-ax = plots.history(model.history)
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained")
+plots.history(model.history, left, ["loss"])
+ax = plots.history(model.history, right, ["eval/nll"])
 
 # %% [markdown]
 # ## What it found

@@ -67,7 +67,10 @@ q[0, 0] = 1.0
 t = torch.linspace(0, 3 * N, 200, dtype=torch.float64)
 moved = nct.evolve(model, q, p, t)
 _, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-ax.imshow(moved.q[:, 0].T, aspect="auto", extent=(0, 3 * N, N, 0), cmap="RdBu", vmin=-1, vmax=1)
+wave = ax.imshow(
+    moved.q[:, 0].T, aspect="auto", extent=(0, 3 * N, N, 0), cmap="RdBu", vmin=-0.5, vmax=0.5
+)
+plt.colorbar(wave, label="displacement", extend="both")
 ax.set_xlabel("time")
 ax.set_ylabel("site")
 plt.show()

@@ -39,7 +39,8 @@ NU = 0.2 if FAST else 0.045
 #
 # On the left the energy spreads to small scales and then fades. On the right is $C_{\varepsilon2}$
 # along the decay: an engineer's model has a flat line there. It starts low, where the field still
-# builds its small scales.
+# builds its small scales, and climbs towards the values of self-similar decay, 11/6 (Saffman) and
+# 17/10 (Batchelor), dotted.
 
 # %%
 spectrum = turbulence.PeakedSpectrum(peak=3.7)
