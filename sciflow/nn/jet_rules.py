@@ -179,19 +179,22 @@ def _matmul(a: Any, b: Any) -> Triple:
         return _each(a, lambda x: x @ b)
     if not _is_jet(a):
         return _each(b, lambda x: a @ x)
-    # Rows of all D derivatives side by side: few large products instead of D small ones.
-    left = a.jacobian.movedim(0, -2).contiguous()  # (..., m, D, k)
-    right = b.jacobian.mT.movedim(0, -2).contiguous()  # (..., n, D, k)
+    # Rows of value, Laplacian and all D derivatives side by side: few large products instead of
+    # many small ones.
     size = len(a.jacobian)
-    first = (left.flatten(-3, -2) @ b.value).unflatten(-2, (-1, size)).movedim(-2, 0)
-    second = (right.flatten(-3, -2) @ a.value.mT).unflatten(-2, (-1, size)).movedim(-2, 0).mT
-    return (
-        a.value @ b.value,
-        first + second,
-        a.laplacian @ b.value
-        + 2 * (left.flatten(-2) @ right.flatten(-2).mT)
-        + a.value @ b.laplacian,
-    )
+    left = torch.cat([beside(a.jacobian), a.laplacian.unsqueeze(-2), a.value.unsqueeze(-2)], -2)
+    right = torch.cat([beside(b.jacobian.mT), b.laplacian.mT.unsqueeze(-2)], -2)
+    first = (left.flatten(-3, -2) @ b.value).unflatten(-2, (-1, size + 2))  # (..., m, D + 2, n)
+    second = (right.flatten(-3, -2) @ a.value.mT).unflatten(-2, (-1, size + 1))
+    cross = left[..., :size, :].flatten(-2) @ right[..., :size, :].flatten(-2).mT
+    second = second.movedim(-1, -3).mT  # (..., m, D + 1, n)
+    moved = first[..., :-1, :] + second
+    return first[..., -1, :], moved[..., :-1, :].movedim(-2, 0), moved[..., -1, :] + 2 * cross
+
+
+def beside(jacobian: Tensor) -> Tensor:
+    """The derivatives (D, ..., m, k) by the rows that they belong to, (..., m, D, k)."""
+    return jacobian.movedim(0, -2)
 
 
 def _linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Triple:

@@ -9,11 +9,12 @@ al., Nat. Mach. Intell. 6, 209 (2024), arXiv:2307.08214, eqs. 5 to 7.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 
-from sciflow.nn.jet_rules import CHAIN, RULES
+from sciflow.nn.jet_rules import CHAIN, RULES, beside
 from sciflow.shapes import Float, Tensor
 
 
@@ -204,6 +205,45 @@ def convolve(pairs: Any, x: Any) -> Any:
     return Jet((f * y).sum(-2), jacobian.flatten(0, 1), laplacian.sum(-2))
 
 
+def products(a: Any, b: Any) -> Any:
+    """Scalar products ``a_i . b_j`` of particles, (..., N, N), in the coordinates of all.
+
+    Args:
+        a: features of particles (..., N, c), mixed or not yet.
+        b: as a.
+    """
+    if not (isinstance(a, Jet) and a.frame == "particle"):
+        return a @ b.transpose(-2, -1)
+    # a_i . b_j moves with i by a alone, and with j by b alone.
+    with_i = (beside(a.jacobian).flatten(-3, -2) @ b.value.mT).unflatten(-2, (-1, len(a.jacobian)))
+    with_j = (beside(b.jacobian).flatten(-3, -2) @ a.value.mT).unflatten(-2, (-1, len(b.jacobian)))
+    jacobian = torch.diag_embed(with_i.movedim(-2, 0).mT, dim1=0, dim2=-2)  # (N, d, ..., i, j)
+    jacobian = jacobian + torch.diag_embed(with_j.movedim(-2, 0).mT, dim1=0, dim2=-1)
+    both = torch.diag_embed((a.jacobian * b.jacobian).sum((0, -1)))
+    laplacian = a.laplacian @ b.value.mT + a.value @ b.laplacian.mT + 2 * both
+    return Jet(a.value @ b.value.mT, jacobian.flatten(0, 1), laplacian)
+
+
+def mixture(weights: Any, x: Any) -> Any:
+    """``sum_j weights_ij x_j``, (..., N, c), in the coordinates of all particles.
+
+    Args:
+        weights: of pairs (..., N, N), in the coordinates of all.
+        x: features of particles (..., N, c), mixed or not yet.
+    """
+    if not (isinstance(x, Jet) and x.frame == "particle"):
+        return weights @ x
+    w, dw, dx = weights.value, beside(weights.jacobian), beside(x.jacobian)
+    dim = len(x.jacobian)
+    # x_j moves with j alone: (..., i, k, d, c), by coordinate d of particle k.
+    by_weights = (dw.flatten(-3, -2) @ x.value).view(*w.shape, dim, -1)
+    jacobian = torch.addcmul(by_weights, w[..., None, None], dx.unsqueeze(-4))
+    # The weights of j by its own coordinates, (..., i, j d).
+    own = dw.unflatten(-2, (-1, dim)).diagonal(dim1=-3, dim2=-1).mT.flatten(-2)
+    laplacian = weights.laplacian @ x.value + w @ x.laplacian + 2 * (own @ dx.flatten(-3, -2))
+    return Jet(w @ x.value, jacobian.flatten(-3, -2).movedim(-2, 0), laplacian)
+
+
 class Derivatives(NamedTuple):
     """Of a function of the particles' coordinates.
 
@@ -238,6 +278,7 @@ def forward_laplacian(
         >>> forward_laplacian(lambda x: spread(x).square().sum((-2, -1)), x).laplacian
         tensor([8.])
     """
+    _keep_memory()
     batch, n, dim = x.shape
     seed = torch.eye(dim, dtype=x.dtype, device=x.device).view(dim, 1, 1, dim)
     result = f(Jet(x, seed.expand(dim, batch, n, dim), torch.zeros_like(x), "particle"))
@@ -248,3 +289,13 @@ def forward_laplacian(
         )
     gradient = result.jacobian.transpose(0, 1).reshape(batch, n, dim)
     return Derivatives(result.value, gradient, result.laplacian)
+
+
+@cache
+def _keep_memory() -> None:
+    """Keep freed memory for the next sweep, since to map it anew costs as much as to fill it.
+
+    glibc gives back to the system what lies above a bound, which the largest block freed so far
+    sets; 32 MiB is the most it learns. Elsewhere this does nothing.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8, device="cpu")

@@ -5,7 +5,14 @@ import torch
 from torch.nn import functional as F
 
 from sciflow.nn.jet_rules import CHAIN, RULES
-from sciflow.nn.laplacian import convolve, differences, forward_laplacian, spread
+from sciflow.nn.laplacian import (
+    convolve,
+    differences,
+    forward_laplacian,
+    mixture,
+    products,
+    spread,
+)
 
 B, N, D = 3, 3, 2
 
@@ -123,6 +130,21 @@ def test_features_of_pairs_against_the_hessian_of_torch_func():
         return (mixed.square() @ W).sum((-2, -1)).exp()
 
     x = torch.randn(B, N, D, generator=torch.Generator().manual_seed(4))
+    for got, truth in zip(forward_laplacian(f, x), reference(f, x), strict=True):
+        assert ((got - truth).abs() / (1 + truth.abs())).max() < 1e-10
+
+
+@pytest.mark.parametrize("before", [lambda x: x, spread], ids=["unmixed", "mixed"])
+def test_attention_against_the_hessian_of_torch_func(before):
+    """Of particles not mixed yet, which has rules of its own, and mixed ones; two heads."""
+
+    def f(x):
+        h = torch.tanh(F.linear(before(x), torch.cat([W, W.cos()]))).unflatten(-1, (2, 4))
+        h = h.transpose(-3, -2)
+        weights = torch.softmax(products(h, h.square()), -1)
+        return (mixture(weights, h).square() @ W).sum((-3, -2, -1))
+
+    x = torch.randn(B, N, D, generator=torch.Generator().manual_seed(5))
     for got, truth in zip(forward_laplacian(f, x), reference(f, x), strict=True):
         assert ((got - truth).abs() / (1 + truth.abs())).max() < 1e-10
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from sciflow.nn.laplacian import spread
+from sciflow.nn.laplacian import mixture, products, spread
 from sciflow.wqmc.ansatz.base import Wavefunction, bias_of_spin, linear
 from sciflow.wqmc.molecule import Molecule
 
@@ -24,12 +25,13 @@ class Attention(nn.Module):
 
     def forward(self, h: Any) -> Any:
         """``h`` (B, N, width), tensor or jet; in the first layer a jet of each electron."""
-        parts = (
-            spread(self.project(h)).unflatten(-1, (3 * self.heads, self.size)).transpose(-3, -2)
+        # One product for each, and not one for all: of jets that would be too large for the cache.
+        q, k, v = (
+            F.linear(h, weight).unflatten(-1, (self.heads, self.size)).transpose(-3, -2)
+            for weight in self.project.weight.chunk(3)
         )
-        q, k, v = (parts[..., i * self.heads : (i + 1) * self.heads, :, :] for i in range(3))
-        weights = torch.softmax(q @ k.transpose(-2, -1) * self.size**-0.5, -1)
-        h = spread(h) + self.mix((weights @ v).transpose(-3, -2).flatten(-2))
+        weights = torch.softmax(products(q, k) * self.size**-0.5, -1)
+        h = spread(h) + self.mix(mixture(weights, v).transpose(-3, -2).flatten(-2))
         return h + torch.tanh(self.perceive(h))
 
 
