@@ -11,6 +11,8 @@ from sciflow.plots.style import CATEGORIES, GREY, axes, legend_above
 from sciflow.train.history import History
 from sciflow.wqmc import Density, GroundState
 
+_KCAL_PER_MOL = 1.594  # mHa
+
 
 def energy_trace(
     histories: History | dict[str, History],
@@ -18,10 +20,10 @@ def energy_trace(
     ax: Any = None,
     window: int = 15,
 ) -> Any:
-    """Draw energies above the exact one against the step, in mHa on a logarithmic axis.
+    """Draw energies above the exact one against the step, in mHa.
 
-    Each curve is a running mean over batches of training walkers, shaded by its standard error;
-    what lies below the exact energy is off the axis, since noise alone brings it there.
+    Each curve is a running mean over batches of training walkers, shaded by its standard error.
+    The axis is logarithmic above 1 kcal/mol, and linear below: noise alone goes under zero.
 
     Args:
         histories: the record of a fit, or several by name.
@@ -50,11 +52,11 @@ def energy_trace(
         color = CATEGORIES[i % len(CATEGORIES)]
         ax.plot(middle, above, color=color, lw=1.5, label=name)
         ax.fill_between(middle, above - error, above + error, color=color, alpha=0.2, lw=0)
-    ax.axhline(1.594, color=GREY, lw=0.8, ls="--")
-    ax.text(0.99, 1.594, "1 kcal/mol", color=GREY, ha="right", va="bottom", fontsize="small",
-            transform=ax.get_yaxis_transform())  # fmt: skip
-    ax.set_yscale("log")
-    ax.set_ylim(bottom=0.1)
+    ax.axhline(0, color=GREY, lw=0.8)
+    ax.axhline(_KCAL_PER_MOL, color=GREY, lw=0.8, ls="--")
+    ax.text(0.99, _KCAL_PER_MOL, "1 kcal/mol", color=GREY, ha="right", va="bottom",
+            fontsize="small", transform=ax.get_yaxis_transform())  # fmt: skip
+    ax.set_yscale("symlog", linthresh=_KCAL_PER_MOL)
     ax.set_xlabel("step")
     ax.set_ylabel("energy above exact (mHa)")
     if len(named) > 1:

@@ -20,7 +20,7 @@ def history():
 def test_energy_trace(history):
     ax = plots.energy_trace({"a": history, "b": history}, -2.9, Figure().subplots(), window=4)
     steps, above = ax.lines[0].get_data()
-    assert steps[0] == 15 and len(steps) == 37 and ax.get_yscale() == "log"
+    assert steps[0] == 15 and len(steps) == 37 and ax.get_yscale() == "symlog"
     assert above[0] == pytest.approx(500 * (1 + 0.9 + 0.81 + 0.729) / 4)
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx(above[0] + 4 / 2)  # the mean of four rows
