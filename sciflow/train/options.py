@@ -19,6 +19,8 @@ class RunOptions:
     """Folder for logs and checkpoints; None writes nothing."""
     log: str | None = "csv"
     """Log in that folder: "csv" or "tensorboard"."""
+    log_every: int = 10
+    """Steps between rows of the history and of the log."""
     resume: bool = False
     """Continue from the checkpoint in that folder."""
     progress: bool = True
@@ -27,5 +29,5 @@ class RunOptions:
     @property
     def run_settings(self) -> dict[str, Any]:
         """These settings as arguments of a `Trainer`; ``resume`` is one of its ``fit``."""
-        names = ("seed", "device", "out", "log", "progress")
+        names = ("seed", "device", "out", "log", "log_every", "progress")
         return {name: getattr(self, name) for name in names}
