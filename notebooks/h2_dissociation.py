@@ -96,8 +96,9 @@ print("forces along z [hartree/bohr]:", found.forces.value[:, 2].tolist())
 # The usual gradient (Fisher-Rao) kills and copies walkers; that of Wasserstein moves them along
 # the gradient of the local energy; joint takes the sum of both. The same start, the same
 # optimiser. The plot has the excess over the exact energy, the mean of fifty steps; below the
-# dashed line, 1 kcal/mol, the axis is linear, and the noise of so few walkers takes over. What
-# tells them apart are the variances of the frozen wave functions, printed above it.
+# dashed line, 1 kcal/mol, the axis is linear, and noise takes over: 256 walkers that remember
+# where they were for several steps. What tells the metrics apart are the energies and variances of
+# the frozen wave functions, printed above the plot.
 
 # %%
 both = {"optimizer": "kronecker", "log_every": 1, **SIZES}

@@ -22,8 +22,9 @@ def energy_trace(
 ) -> Any:
     """Draw energies above the exact one against the step, in mHa.
 
-    Each curve is a running mean over batches of training walkers, shaded by its standard error.
-    The axis is logarithmic above 1 kcal/mol, and linear below: noise alone goes under zero.
+    Each curve is a running mean over batches of training walkers, shaded by its standard error,
+    which takes the batches for independent though the walkers are the same. The axis is
+    logarithmic above 1 kcal/mol, and linear below, since noise goes under zero.
 
     Args:
         histories: the record of a fit, or several by name.
