@@ -32,7 +32,7 @@ class Study:
     """The density."""
     out: Path = Path("runs/density_2d")
     """Folder that is written."""
-    n: int = 50_000
+    samples: int = 50_000
     """Number of samples."""
     matching_steps: int = 4000
     """Updates of the flow matching."""
@@ -44,7 +44,7 @@ class Study:
 
 def main(study: Study) -> None:
     toy = TOYS[study.name]
-    x = toy.sample(study.n, torch.Generator().manual_seed(0))
+    x = toy.sample(study.samples, torch.Generator().manual_seed(0))
     flow = cnf.fit_samples(
         x,
         matching_steps=study.matching_steps,

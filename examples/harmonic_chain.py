@@ -4,7 +4,7 @@ Launch:
     python examples/harmonic_chain.py --out runs/chain       # on the GPU where there is one
     CUDA_VISIBLE_DEVICES= python examples/harmonic_chain.py  # on the CPU
     torchrun --nproc_per_node=2 examples/harmonic_chain.py   # each batch shared by two processes
-    python examples/harmonic_chain.py --n 16 --kT 2 --steps 300
+    python examples/harmonic_chain.py --masses 16 --kT 2 --steps 300
 
 It prints the free energy beside the exact one, and the error of the frequencies.
 """
@@ -24,7 +24,7 @@ from sciflow.train import Engine
 class Study:
     """Settings of the study."""
 
-    n: int = 32
+    masses: int = 32
     """Number of masses."""
     kT: float = 1.0
     """Thermal energy."""
@@ -35,9 +35,9 @@ class Study:
 
 
 def main(study: Study) -> None:
-    chain = HarmonicChain(study.n)
+    chain = HarmonicChain(study.masses)
     model = nct.fit_energy(
-        chain.potential, study.n, chain.mass, study.kT, strict=True, steps=study.steps
+        chain.potential, study.masses, chain.mass, study.kT, strict=True, steps=study.steps
     )
     if not Engine.start().is_main:
         return

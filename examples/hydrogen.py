@@ -10,7 +10,7 @@ Launch:
     CUDA_VISIBLE_DEVICES= python examples/hydrogen.py              # on the CPU, beside a GPU
     torchrun --nproc_per_node=2 examples/hydrogen.py               # batches shared by two
     python examples/hydrogen.py --case oscillator --out runs/oscillator
-    python examples/hydrogen.py --steps 300 --seeds 1 --n 2000     # a quick look
+    python examples/hydrogen.py --steps 300 --seeds 1 --samples 2000   # a quick look
 
 The page to open is OUT/CASE.png; the numbers are in OUT/CASE.txt.
 """
@@ -54,9 +54,9 @@ class Study:
     """Learning rate."""
     seeds: int = 3
     """Number of fits."""
-    n: int = 20_000
+    samples: int = 20_000
     """Samples moved to each time, and fresh samples that they are compared with."""
-    n_paper: int = 5000
+    samples_paper: int = 5000
     """The same for the protocol of the paper."""
     out: Path = Path("runs/hydrogen")
     """Folder that is written."""
@@ -218,23 +218,23 @@ def measure(study: Study) -> tuple[Scores, am.ActionPotential]:
     """Fit, move, compare."""
     case = CASES[study.case]
     times = torch.arange(1, N_TIMES + 1, dtype=torch.float64) * case.end / N_TIMES
-    fresh = [case.sample(float(t), study.n, 1000 + k) for k, t in enumerate(times)]
-    few = study.n_paper
+    fresh = [case.sample(float(t), study.samples, 1000 + k) for k, t in enumerate(times)]
+    few = study.samples_paper
     bohm = moved_exactly(case, few, 5000, 100)
     start = case.sample(0.0, few, 5000)
-    others = [case.sample(float(t), study.n, 30_000 + k) for k, t in enumerate(times)]
+    others = [case.sample(float(t), study.samples, 30_000 + k) for k, t in enumerate(times)]
     floor = [case.distance(x, y) for x, y in zip(others, fresh, strict=True)]
     model_rows, paper, velocities, kinetics = [], [], [], []
     began = time.process_time()
     models = [fit(case, study, seed) for seed in range(study.seeds)]
     seconds = (time.process_time() - began) / study.seeds
     for seed, model in enumerate(models):
-        sets = moved(case, model, study.n, 20_000 + 100 * seed)
+        sets = moved(case, model, study.samples, 20_000 + 100 * seed)
         model_rows.append([case.distance(x, y) for x, y in zip(sets, fresh, strict=True)])
         path = model.trajectories(start, torch.cat([times.new_zeros(1), times]), n_steps=4).x[1:]
         gaps = [abs(case.distance(x, y)) for x, y in zip(path, bohm, strict=True)]
         paper.append(sum(gaps) / N_TIMES)
-        error, kinetic, kinetic_exact = velocity_error(case, model, study.n)
+        error, kinetic, kinetic_exact = velocity_error(case, model, study.samples)
         velocities.append(error)
         kinetics.append((kinetic, kinetic_exact))
     exact = [case.distance(x, y) for x, y in zip(bohm, fresh, strict=True)]

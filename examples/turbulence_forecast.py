@@ -4,7 +4,7 @@ Launch:
     python examples/turbulence_forecast.py --out runs/turbulence   # on the GPU where there is one
     CUDA_VISIBLE_DEVICES= python examples/turbulence_forecast.py   # on the CPU
     torchrun --nproc_per_node=2 examples/turbulence_forecast.py    # the box in two slabs
-    python examples/turbulence_forecast.py --n 96 --nu 0.012       # a larger Reynolds number
+    python examples/turbulence_forecast.py --points 96 --nu 0.012  # a larger Reynolds number
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from sciflow.turbulence.baselines import k_epsilon, relative_l2
 class Study:
     """Settings of the study."""
 
-    n: int = 48
+    points: int = 48
     """Points along each side of the box."""
     nu: float = 0.045
     """Kinematic viscosity."""
@@ -40,7 +40,7 @@ class Study:
 def main(study: Study) -> None:
     spectrum = turbulence.PeakedSpectrum(peak=study.peak)
     (run,) = turbulence.simulate(
-        study.n, study.nu, spectrum, [study.seed], tau_max=study.tau, name="simulation"
+        study.points, study.nu, spectrum, [study.seed], tau_max=study.tau, name="simulation"
     )
     if not Engine.start().is_main:
         return
