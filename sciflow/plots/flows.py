@@ -106,7 +106,7 @@ def flow_lines(
     ax.scatter(*paths[:, 0].T, s=7, color=GREY, linewidths=0, zorder=3)
     ax.scatter(*paths[:, -1].T, s=7, color="black", linewidths=0, zorder=3)
     ax.autoscale_view()
-    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_aspect("equal")
     bar = ax.figure.colorbar(lines, ax=ax, pad=0.02, fraction=0.05)
     bar.set_label("time: 0 base (grey), 1 data (black)")
     bar.outline.set_visible(False)
