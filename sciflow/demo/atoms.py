@@ -16,7 +16,9 @@ def helium(setting: Setting) -> Section:
     from sciflow import plots
 
     clock = Clock(setting.seed)
-    result = wqmc.fit("He", steps=setting.steps(150), evaluation_batches=16, **setting.options)
+    result = wqmc.fit(
+        "He", steps=setting.steps(150), evaluation_batches=16, log_every=1, **setting.options
+    )
     shared = clock.stop()
     above = 1e3 * (result.energy - _EXACT)
     entries = (
@@ -31,14 +33,14 @@ def helium(setting: Setting) -> Section:
         ),
     )  # fmt: skip
     figure, (left, right) = panels(2)
-    plots.energy_trace(result.history, _EXACT, left, window=3)
+    plots.energy_trace(result.history, _EXACT, left, window=30)
     line = [0.2 * i - 2.5 for i in range(26)]
     cloud = wqmc.density(result.wavefunction, (line, [-0.3, 0.3], line), walkers=1000, batches=16)
     plots.electron_density(cloud, right)
     picture = Figure.save(
         figure, setting.out, "helium.png",
         "The energy falls towards the exact one, and a round cloud of electrons",
-        "Left: energies of the training walkers. Right: the density of electrons by samples.",
+        "Left: energies of the training walkers, means of 30 steps. Right: their density.",
     )  # fmt: skip
     text = (
         "A network with determinants and exact cusps is the wave function of two electrons. The "
