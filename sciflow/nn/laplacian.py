@@ -209,11 +209,11 @@ def products(a: Any, b: Any) -> Any:
     """Scalar products ``a_i . b_j`` of particles, (..., N, N), in the coordinates of all.
 
     Args:
-        a: features of particles (..., N, c), mixed or not yet.
+        a: features of particles (..., N, c), mixed or not yet, or constants.
         b: as a.
     """
-    if not (isinstance(a, Jet) and a.frame == "particle"):
-        return a @ b.transpose(-2, -1)
+    if not all(isinstance(x, Jet) and x.frame == "particle" for x in (a, b)):
+        return spread(a) @ spread(b).transpose(-2, -1)
     # a_i . b_j moves with i by a alone, and with j by b alone.
     with_i = (beside(a.jacobian).flatten(-3, -2) @ b.value.mT).unflatten(-2, (-1, len(a.jacobian)))
     with_j = (beside(b.jacobian).flatten(-3, -2) @ a.value.mT).unflatten(-2, (-1, len(b.jacobian)))
@@ -228,11 +228,11 @@ def mixture(weights: Any, x: Any) -> Any:
     """``sum_j weights_ij x_j``, (..., N, c), in the coordinates of all particles.
 
     Args:
-        weights: of pairs (..., N, N), in the coordinates of all.
+        weights: of pairs (..., N, N), in the coordinates of all, or constants.
         x: features of particles (..., N, c), mixed or not yet.
     """
-    if not (isinstance(x, Jet) and x.frame == "particle"):
-        return weights @ x
+    if not (isinstance(weights, Jet) and isinstance(x, Jet) and x.frame == "particle"):
+        return weights @ spread(x)
     w, dw, dx = weights.value, beside(weights.jacobian), beside(x.jacobian)
     dim = len(x.jacobian)
     # x_j moves with j alone: (..., i, k, d, c), by coordinate d of particle k.

@@ -134,15 +134,23 @@ def test_features_of_pairs_against_the_hessian_of_torch_func():
         assert ((got - truth).abs() / (1 + truth.abs())).max() < 1e-10
 
 
-@pytest.mark.parametrize("before", [lambda x: x, spread], ids=["unmixed", "mixed"])
-def test_attention_against_the_hessian_of_torch_func(before):
-    """Of particles not mixed yet, which has rules of its own, and mixed ones; two heads."""
+@pytest.mark.parametrize("key", ["unmixed", "mixed", "constant"])
+@pytest.mark.parametrize("value", ["unmixed", "mixed"])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_attention_against_the_hessian_of_torch_func(key, value, weighted):
+    """Of particles not mixed yet, by rules of their own, mixed ones and constants; two heads."""
+    before = {
+        "unmixed": lambda h: h,
+        "mixed": spread,
+        "constant": lambda h: torch.ones(2, N, 4),
+    }
 
     def f(x):
-        h = torch.tanh(F.linear(before(x), torch.cat([W, W.cos()]))).unflatten(-1, (2, 4))
+        h = torch.tanh(F.linear(x, torch.cat([W, W.cos()]))).unflatten(-1, (2, 4))
         h = h.transpose(-3, -2)
-        weights = torch.softmax(products(h, h.square()), -1)
-        return (mixture(weights, h).square() @ W).sum((-3, -2, -1))
+        scores = products(h, before[key](h.square()))
+        weights = torch.softmax(scores, -1) if weighted else C.softmax(-1)
+        return (mixture(weights, before[value](h)).square() @ W).sum((-3, -2, -1))
 
     x = torch.randn(B, N, D, generator=torch.Generator().manual_seed(5))
     for got, truth in zip(forward_laplacian(f, x), reference(f, x), strict=True):

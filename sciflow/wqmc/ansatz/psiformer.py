@@ -25,7 +25,7 @@ class Attention(nn.Module):
 
     def forward(self, h: Any) -> Any:
         """``h`` (B, N, width), tensor or jet; in the first layer a jet of each electron."""
-        # One product for each, and not one for all: of jets that would be too large for the cache.
+        # A product for each: of jets, one for all three takes twice as long.
         q, k, v = (
             F.linear(h, weight).unflatten(-1, (self.heads, self.size)).transpose(-3, -2)
             for weight in self.project.weight.chunk(3)
